@@ -1,0 +1,1 @@
+"""Scores: metrics and tasks; knows only the Embedder protocol."""

@@ -1,0 +1,1 @@
+"""Architectures in torch: mathematics only, no files, no environment, no logging."""

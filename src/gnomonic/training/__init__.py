@@ -1,0 +1,1 @@
+"""The workshop: data, losses, one loop, one file per stage."""
