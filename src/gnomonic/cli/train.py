@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,9 @@ def contrastive(
 ) -> None:
     """Train on pairs with in-batch negatives. Stop it at any time; the same command goes on from the checkpoint."""
     _need_torch()
+    # Read by torch's OpenMP when it is loaded: threads that wait without spinning do not slow each other down where
+    # other work shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from gnomonic.training import loop

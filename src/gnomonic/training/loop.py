@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gnomonic.errors import CheckpointError
 from gnomonic.training.config import LoopConfig
+from gnomonic.training.memory import release_free_memory
 from gnomonic.training.optim import build_optimizer, learning_rate_at
 
 __all__ = ["Metrics", "Stage", "run"]
@@ -103,6 +104,7 @@ def run(stage: Stage, config: LoopConfig, out: Path, *, on_log: Callable[[Metric
                 log.flush()
                 on_log(metrics)
                 losses, norms, tokens, marked = [], [], 0, now
+                release_free_memory()
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.max_steps:
                 _save(out, step + 1, time.perf_counter() - began, parameters, optimizer, config)
 

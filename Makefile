@@ -1,0 +1,60 @@
+# Every target sets up what it needs: a virtual environment in .venv, made with python3 and pip alone.
+# Variables: PYTHON (interpreter to build .venv from), TORCH (what pip installs for tests), ARGS (passed on to
+# pytest, the demo or a benchmark), q (which benchmarks).
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+ARGS   ?=
+BENCHMARKS := embed_throughput embed_latency batching_waste install_size
+q      ?= $(BENCHMARKS)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.dev ## install everything for development
+
+demo: $(VENV)/.base ## embed the standard library's docstrings and search them by meaning, offline
+	@GNOMONIC_OFFLINE=1 $(BIN)/gnomonic demo $(ARGS)
+
+test: $(VENV)/.dev ## run the offline test suite
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(VENV)/.dev ## lint, formatting and types, no tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.dev ## format, and apply the safe lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## run the benchmarks, or some: make bench q="embed_latency"
+	@set -e; for name in $(q); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
+
+docs: $(VENV)/.dev ## rebuild the generated parts of README and docs/reference
+	$(BIN)/python docs/generate.py
+
+clean: ## remove the environment and what tools leave behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamps make set-up happen once, and again when pyproject.toml changes. A stamp is written last, so an
+# interrupted set-up is simply done again.
+$(VENV)/.base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Gnomonic needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+# torch goes first and alone: sentence-transformers would otherwise choose a version of its own.
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,211 @@
+"""Write what is generated in the Markdown pages; `make docs` runs it, and a test fails when a page is stale.
+
+A part stands between `<!-- generated:NAME -->` and `<!-- /generated:NAME -->`, in any page; NAME is a function below,
+which reads `benchmarks/results`, so no figure is ever typed by hand. The page of the command line is generated whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main", "render", "stale_files"]
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BLOCK = re.compile(r"(<!-- generated:(\w+) -->\n).*?(<!-- /generated:\2 -->)", re.DOTALL)
+
+REFERENCE = "st-fp32"
+SYSTEMS = {
+    "gnomonic-fp32": "**Gnomonic, fp32**",
+    "gnomonic-int8": "**Gnomonic, int8**",
+    "gnomonic-bf16": "**Gnomonic, bf16** (with torch)",
+    "st-fp32": "sentence-transformers, fp32",
+    "st-bf16": "sentence-transformers, bf16",
+    "ort-fp32": "plain ONNX Runtime loop, fp32",
+    "ort-int8": "plain ONNX Runtime loop, int8",
+    "openvino-fp32": "OpenVINO, fp32",
+    "openvino-bf16": "OpenVINO, bf16",
+}
+TASKS = {
+    "sts_stsb_test": "STS-B test (Spearman)",
+    "cls_banking77_test": "Banking77 (accuracy)",
+    "ret_heldout_wiki_section": "wiki-section retrieval (nDCG@10)",
+}
+
+Row = Mapping[str, Any]
+
+
+def _newest(question: str) -> tuple[Path, dict[str, Any]] | None:
+    """Return the latest result of a benchmark by its own date, since a clone's file times say nothing."""
+    found = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in RESULTS.glob(f"{question}_*.json")]
+    return max(found, key=lambda item: (item[1]["environment"]["date"], item[0].name), default=None)
+
+
+def _link(path: Path, result: Row) -> str:
+    return f"[{result['question']}](benchmarks/results/{path.name})"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join(["---", *["---:"] * (len(columns) - 1)]) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _round_ratio(result: Row, peer: str, workload: str, threads: int) -> str:
+    """Return how many times as fast as the reference a system was: the median of the ratios within each round."""
+    seconds = {
+        (entry["peer"], entry["round"]): entry["seconds"]
+        for entry in result["repeats"]
+        if entry["threads"] == threads and entry["workload"] == workload
+    }
+    ratios = [
+        seconds[REFERENCE, number] / taken
+        for (name, number), taken in seconds.items()
+        if name == peer and (REFERENCE, number) in seconds
+    ]
+    return f"{statistics.median(ratios):.2f} ×" if ratios else "-"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _speed_rows(result: Row, latency: Row | None, threads: int) -> list[list[str]]:
+    found = {(row["peer"], row["workload"]): row for row in result["summary"] if row["threads"] == threads}
+    p50 = {row["peer"]: row["p50_ms"] for row in (latency or {}).get("latency", ()) if row["threads"] == threads}
+    rows = []
+    for peer, label in SYSTEMS.items():
+        passages, long = found.get((peer, "passages")), found.get((peer, "doc8192"), {})
+        if passages is None:
+            continue
+        rows.append(
+            [
+                label,
+                _number(passages["tokens_per_s"], ",.0f"),
+                _round_ratio(result, peer, "passages", threads),
+                _round_ratio(result, peer, "queries", threads),
+                _number(p50.get(peer), ".1f"),
+                _number(long.get("peak_rss_gb"), ".2f"),
+                _number(passages["centred_cosine_mean"], ".4f"),
+            ]
+        )
+    return rows
+
+
+def benchmarks() -> str:
+    """The README's table: one model shape, every system in turn on the same machine."""
+    throughput, latency = _newest("embed_throughput"), _newest("embed_latency")
+    if throughput is None:
+        return "Not measured yet: `make bench`, then `make docs`."
+    result = throughput[1]
+    threads = max(result["threads"])
+    columns = ["", "passages, tokens/s", "passages", "queries", "one query, ms", "8,192 tokens, GB", "cosine"]
+    environment = result["environment"]
+    intro = (
+        f"The shape of nomic-embed-text-v1.5 with random weights, {threads} threads of an {environment['cpu']}, all "
+        "systems in turn on the same texts. × is against sentence-transformers fp32 at its default batch size, within "
+        "each round; GB is the peak memory of a process that embeds one text of that length; cosine is the agreement "
+        "with sentence-transformers fp32, centred. Absolute numbers on a shared machine do not repeat; ratios do."
+    )
+    sources = [_link(*found) for found in (throughput, latency) if found]
+    parts = [intro, _table(columns, _speed_rows(result, latency[1] if latency else None, threads))]
+    parts.append("From " + " and ".join(sources) + f", {environment['date'][:10]}.")
+    return "\n\n".join(parts)
+
+
+def footprint() -> str:
+    """One sentence on what a plain install costs."""
+    install, latency = _newest("install_size"), _newest("embed_latency")
+    sentences = []
+    if install:
+        path, result = install
+        import_ms = statistics.median(result["import_wall_ms"])
+        sentences.append(
+            f"A plain install is {result['total_mb']:.0f} MB in all, {result['gnomonic_mb']:.0f} of them Gnomonic with "
+            f"its model; `import gnomonic` takes {import_ms:.0f} ms ({_link(path, result)})."
+        )
+    if latency:
+        path, result = latency
+        for row in result["cold_start"]:
+            if row["start"].startswith("bundled"):
+                sentences.append(
+                    f"A new process has its first vector of the bundled model after {row['median_s']:.2f} s "
+                    f"({_link(path, result)})."
+                )
+    return " ".join(sentences) or "Not measured yet."
+
+
+def quality() -> str:
+    """What the bundled model scores, full and shortened, beside a known model of the same width."""
+    found = _newest("bundled_model")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    tasks = [task for task in TASKS if all(task in row for row in result["rows"])]
+    columns = ["model", "precision", "dimensions", *(TASKS[task] for task in tasks)]
+    rows = [
+        [row["model"], row["precision"], str(row["dim"]), *(f"{row[task]:.3f}" for task in tasks)]
+        for row in result["rows"]
+    ]
+    return _table(columns, rows) + f"\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+
+
+def command_line() -> str:
+    """The reference of the commands, from the commands themselves."""
+    from gnomonic.cli.reference import render as render_commands
+
+    return render_commands()
+
+
+WHOLE: dict[str, Callable[[], str]] = {"docs/reference/cli.md": command_line}
+PARTS: dict[str, Callable[[], str]] = {"benchmarks": benchmarks, "footprint": footprint, "quality": quality}
+
+
+def render(text: str, page: Path) -> str:
+    """Return a page's text with its generated parts as they should be.
+
+    Args:
+        text: the page.
+        page: where it stands; links to results are made relative to it.
+
+    Raises:
+        KeyError: a part has a name that no function here has.
+    """
+    whole = WHOLE.get(page.relative_to(ROOT).as_posix())
+    if whole:
+        return whole()
+    up = "../" * (len(page.relative_to(ROOT).parts) - 1)
+
+    def fill(match: re.Match[str]) -> str:
+        content = PARTS[match[2]]().replace("](benchmarks/", f"]({up}benchmarks/")
+        return f"{match[1]}{content}\n{match[3]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def _pages() -> list[Path]:
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("benchmarks/*.md")]
+
+
+def stale_files() -> list[str]:
+    """Return the pages whose generated parts are not what this script would write."""
+    texts = {page: page.read_text(encoding="utf-8") for page in _pages()}
+    return [str(page.relative_to(ROOT)) for page, text in texts.items() if render(text, page) != text]
+
+
+def main() -> None:
+    """Rewrite every stale page."""
+    stale = stale_files()
+    for name in stale:
+        page = ROOT / name
+        page.write_text(render(page.read_text(encoding="utf-8"), page), encoding="utf-8")
+    sys.stdout.write(f"rewrote {', '.join(stale)}\n" if stale else "everything is up to date\n")
+
+
+if __name__ == "__main__":
+    main()

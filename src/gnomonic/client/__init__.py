@@ -1,0 +1,1 @@
+"""The public functions embed.text and embed.image."""

@@ -1,0 +1,1 @@
+"""Inputs to embeddings, with numpy at every seam."""
