@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,24 @@ from gnomonic.errors import InputError
 __all__ = ["EmbedRequest", "Embedder", "Embeddings", "LongTextMode", "TaskType", "Usage"]
 
 
-class TaskType(StrEnum):
+class _Choice(StrEnum):
+    """A value of an argument that takes one of a few names."""
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        """Return the member of that name.
+
+        Raises:
+            InputError: no member has this name; the message lists those there are.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            argument = {"TaskType": "task_type", "LongTextMode": "long_text_mode"}[cls.__name__]
+            raise InputError(f"{argument} {value!r} is unknown; choose one of {', '.join(cls)}") from None
+
+
+class TaskType(_Choice):
     """What the vector is for; the model saw each task's prefix in training."""
 
     SEARCH_QUERY = "search_query"
@@ -23,39 +40,13 @@ class TaskType(StrEnum):
     CLASSIFICATION = "classification"
     CLUSTERING = "clustering"
 
-    @classmethod
-    def parse(cls, value: str) -> TaskType:
-        """Return the task type of that name.
 
-        Raises:
-            InputError: no task type has this name.
-        """
-        try:
-            return cls(value)
-        except ValueError:
-            allowed = ", ".join(cls)
-            raise InputError(f"task_type {value!r} is unknown; choose one of {allowed}") from None
-
-
-class LongTextMode(StrEnum):
+class LongTextMode(_Choice):
     """What happens to a text longer than the model or the caller's limit."""
 
     TRUNCATE = "truncate"
     MEAN = "mean"
     ERROR = "error"
-
-    @classmethod
-    def parse(cls, value: str) -> LongTextMode:
-        """Return the mode of that name.
-
-        Raises:
-            InputError: no mode has this name.
-        """
-        try:
-            return cls(value)
-        except ValueError:
-            allowed = ", ".join(cls)
-            raise InputError(f"long_text_mode {value!r} is unknown; choose one of {allowed}") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -147,10 +147,13 @@ def _fingerprint(precision: str) -> str:
 def test_a_changed_graph_has_a_new_version() -> None:
     """Graphs in users' caches are found by this version: raise it, then write the new digests here."""
     fingerprints = {precision: _fingerprint(precision) for precision in ("fp32", "int8")}
-    assert (onnx_module.GRAPH_VERSION, fingerprints) == (2, {
-        "fp32": "cd8aaa4ba3d6",
-        "int8": "49ea5f0676e9",
-    })
+    assert (onnx_module.GRAPH_VERSION, fingerprints) == (
+        2,
+        {
+            "fp32": "cd8aaa4ba3d6",
+            "int8": "49ea5f0676e9",
+        },
+    )
 
 
 def test_an_unknown_precision_is_refused() -> None:

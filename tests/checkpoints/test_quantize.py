@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from gnomonic.checkpoints import quantize as quantize_module
 from gnomonic.checkpoints.quantize import quantize_rows
 
-_FLOATS = st.floats(-1e30, 1e30, width=32)
+_LARGEST = float(np.float32(1e30))
+_FLOATS = st.floats(-_LARGEST, _LARGEST, width=32)
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)), elements=_FLOATS))

@@ -20,7 +20,7 @@ __all__ = ["OnnxEngine"]
 
 _PRECISIONS = ("fp32", "int8")
 _OUTPUT = "sentence_embedding"
-# Measured (docs/decisions/0002-onnx-engine.md): beyond this the activations between two products no longer fit the
+# Measured (docs/decisions/0002-cpu-engine.md): beyond this the activations between two products no longer fit the
 # caches, and every elementwise step waits for memory. Attention is blocked, so its cells take no memory.
 _BUDGET = BatchBudget(max_tokens=512, max_cells=512 * 512)
 # A run this much larger than usual gives its memory back; doing so after every run would cost each of them.
