@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench docs clean
+.PHONY: help setup demo test test-clients check fix bench docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.dev ## install everything for development
 
@@ -26,6 +26,9 @@ demo: $(VENV)/.base ## embed the standard library's docstrings and search them b
 
 test: $(VENV)/.dev ## run the offline test suite
 	$(BIN)/python -m pytest -q $(ARGS)
+
+test-clients: $(VENV)/.dev ## run exported models in the runtime of transformers.js; needs node and npm
+	$(BIN)/python -m pytest -q -m clients tests/clients
 
 check: $(VENV)/.dev ## lint, formatting and types, no tests
 	$(BIN)/ruff check .

@@ -73,9 +73,7 @@ class _VectorReader:
 
     def __init__(self, store: ChunkStore, chunks: Sequence[Chunk], dim: int) -> None:
         self.dim = dim
-        self._pieces: Iterator[NDArray[np.float32]] = (
-            store.vectors(i, chunk) for i, chunk in enumerate(chunks)
-        )
+        self._pieces: Iterator[NDArray[np.float32]] = (store.vectors(i, chunk) for i, chunk in enumerate(chunks))
         self._rest = np.empty((0, dim), dtype=np.float32)
 
     def take(self, rows: int) -> NDArray[np.float32]:
@@ -99,14 +97,10 @@ def _write_parquet(
     schema = columns.schema_of(source.path, source.format, source.kinds)
     added = pa.field(column, pa.list_(pa.float32(), vectors.dim))
     metadata = {**(schema.metadata or {}), b"gnomonic": json.dumps(about).encode()}
-    with pq.ParquetWriter(
-        file, schema.append(added).with_metadata(metadata), use_dictionary=schema.names
-    ) as writer:
+    with pq.ParquetWriter(file, schema.append(added).with_metadata(metadata), use_dictionary=schema.names) as writer:
         for table in columns.iter_tables(source.path, source.format, source, schema):
             taken = vectors.take(len(table))
             failed = pa.array(np.isnan(taken[:, 0]))
-            lists = pa.FixedSizeListArray.from_arrays(
-                pa.array(taken.reshape(-1)), type=added.type, mask=failed
-            )
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(taken.reshape(-1)), type=added.type, mask=failed)
             whole = table.append_column(added, lists).replace_schema_metadata(metadata)
             writer.write_table(whole, row_group_size=max(1, len(whole)))

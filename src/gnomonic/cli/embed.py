@@ -27,12 +27,8 @@ def embed(
     column: Annotated[str, typer.Option(help="New column in a .parquet output.")] = "embedding",
     model: Annotated[str, typer.Option(help="Model name or folder.")] = DEFAULT_TEXT_MODEL,
     task_type: Annotated[str, typer.Option(help=_TASKS)] = "search_document",
-    dimensionality: Annotated[
-        int | None, typer.Option(help="Size of the vectors; else the full width.")
-    ] = None,
-    long_text_mode: Annotated[
-        str, typer.Option(help="Texts too long: truncate, mean or error.")
-    ] = "truncate",
+    dimensionality: Annotated[int | None, typer.Option(help="Size of the vectors; else the full width.")] = None,
+    long_text_mode: Annotated[str, typer.Option(help="Texts too long: truncate, mean or error.")] = "truncate",
     max_tokens: Annotated[int, typer.Option(help="Longest text in tokens, within the model's limit.")] = 8192,
     precision: Annotated[str, typer.Option(help="auto, fp32, int8, bf16 or fp16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, torch-cpu, cuda or mps; else cpu.")] = None,

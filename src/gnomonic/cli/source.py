@@ -152,9 +152,7 @@ def _choose(path: Path, kind: str, wanted: str | None, kinds: Mapping[str, str])
             raise InputError(f"{path.name} has no column {wanted!r}; {meant}its columns: {listed}")
         if kinds.get(wanted, "string") not in ("string", "null"):
             held = kinds[wanted]
-            raise InputError(
-                f"column {wanted!r} of {path.name} holds {held}, not text; its columns: {listed}"
-            )
+            raise InputError(f"column {wanted!r} of {path.name} holds {held}, not text; its columns: {listed}")
         return wanted
     texts = [name for name, held in kinds.items() if held == "string"]
     if len(texts) == 1:

@@ -11,9 +11,9 @@ __all__ = ["release_free_memory"]
 def release_free_memory() -> None:
     """Give freed heap pages back to the system, where the C library can (glibc's malloc_trim(3)).
 
-    Batches differ in size from step to step, and their activations fragment the heap: without this, a run of 200
-    steps that needs 2 GB was seen to hold 12 GB. Having malloc return every large block at once keeps memory as flat
-    but costs 40 % of the time in page faults; trimming every few steps costs nothing that can be measured.
+    Batches differ in size from step to step, and their activations fragment the heap: without this, a run that needs
+    2 GB was seen to hold 12 GB after 200 steps. Having malloc return every large block at once keeps memory lower
+    still, but spent 40 % of the time in page faults (docs/decisions/0004-first-bundled-model.md).
     """
     if not sys.platform.startswith("linux"):
         return
