@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gnomonic.catalog import ModelSpec
 from gnomonic.checkpoints.huggingface import save
+from gnomonic.errors import CheckpointError
 from gnomonic.models.config import NomicBertConfig
 from gnomonic.models.nomic_bert import NomicBert
 from gnomonic.models.pooling import mean_pool
@@ -39,10 +40,16 @@ class Packed:
     """[pairs, pairs] bool: another pair's document that equals this query's own, or this query itself."""
 
 
-def build_model(config: ModelConfig, vocab_size: int) -> NomicBert:
+def build_model(config: ModelConfig, vocab_size: int, folder: Path) -> NomicBert:
     """Make the encoder of a recipe, its vocabulary padded to a multiple of 64.
 
-    With `config.init`, weights that folder has are taken over; layers it lacks keep their fresh values.
+    Args:
+        config: the shape; with `init`, the weights that run ended with are taken over, and layers it lacks stay fresh.
+        vocab_size: entries of the tokenizer.
+        folder: what `init` is relative to.
+
+    Raises:
+        CheckpointError: `init` holds no run, or one of another shape.
     """
     shape = NomicBertConfig(
         vocab_size=-(-vocab_size // 64) * 64,
@@ -55,12 +62,23 @@ def build_model(config: ModelConfig, vocab_size: int) -> NomicBert:
     )
     model = NomicBert(shape)
     if config.init:
-        from safetensors.torch import load_file
-
-        known = load_file(Path(config.init) / "state.safetensors")
-        weights = {k.removeprefix("model."): v for k, v in known.items() if k.startswith("model.")}
-        model.load_state_dict({**model.state_dict(), **weights}, strict=True)
+        _take_over(model, folder / config.init / "state.safetensors")
     return model
+
+
+def _take_over(model: NomicBert, state: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        saved = load_file(state)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"model.init: {state} cannot be read: {error}; train that stage first") from error
+    weights = {name.removeprefix("model."): value for name, value in saved.items() if name.startswith("model.")}
+    try:
+        model.load_state_dict({**model.state_dict(), **weights}, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"model.init: {state} holds a model of another shape: {error}") from error
 
 
 class ContrastiveStage:
@@ -71,10 +89,7 @@ class ContrastiveStage:
         self.config = config
         self.tokenizer = Tokenizer.from_file(str(folder / config.model.tokenizer / "tokenizer.json"))
         self.tokenizer.no_padding()
-        model = config.model
-        if model.init:
-            model = ModelConfig(**{**{k: getattr(model, k) for k in model.__slots__}, "init": str(folder / model.init)})
-        self.model = build_model(model, self.tokenizer.get_vocab_size())
+        self.model = build_model(config.model, self.tokenizer.get_vocab_size(), folder)
         self.schedule = Schedule(
             load_sources(config.data, folder, config.sources),
             batch_size=config.batch_size,
