@@ -110,7 +110,8 @@ def benchmarks() -> str:
         f"The shape of nomic-embed-text-v1.5 with random weights, {threads} threads of an {environment['cpu']}, all "
         "systems in turn on the same texts. × is against sentence-transformers fp32 at its default batch size, within "
         "each round; GB is the peak memory of a process that embeds one text of that length; cosine is the agreement "
-        "with sentence-transformers fp32, centred. Absolute numbers on a shared machine do not repeat; ratios do."
+        "with sentence-transformers fp32 on the passages, centred. Absolute numbers on a shared machine do not "
+        "repeat; ratios do."
     )
     sources = [_link(*found) for found in (throughput, latency) if found]
     parts = [intro, _table(columns, _speed_rows(result, latency[1] if latency else None, threads))]

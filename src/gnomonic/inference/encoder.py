@@ -232,12 +232,9 @@ def check_dim(dim: SupportsIndex | None, spec: ModelSpec) -> int:
     if dim is None:
         return spec.hidden_size
     choice = f"choose 1\u2013{spec.hidden_size} ({spec.name})"
-    try:
-        if isinstance(dim, bool | np.bool_):
-            raise TypeError("a switch is no size")
-        size = operator.index(dim)
-    except TypeError:
-        raise InputError(f"dimensionality {dim!r} is not a whole number; {choice}") from None
+    size = _whole_number(dim)
+    if size is None:
+        raise InputError(f"dimensionality {dim!r} is not a whole number; {choice}")
     if size < 1:
         raise InputError(f"dimensionality {size} is smaller than 1; {choice}")
     if size > spec.hidden_size:
@@ -263,15 +260,20 @@ def _level_of_caller() -> int:
 
 def _check_limit(max_tokens: SupportsIndex) -> int:
     rule = "it must be a whole number of tokens, 1 or more"
-    try:
-        if isinstance(max_tokens, bool | np.bool_):
-            raise TypeError("a switch is no size")
-        limit = operator.index(max_tokens)
-    except TypeError:
-        raise InputError(f"max_tokens_per_text {max_tokens!r} is no limit; {rule}") from None
-    if limit < 1:
-        raise InputError(f"max_tokens_per_text {limit} is no limit; {rule}")
+    limit = _whole_number(max_tokens)
+    if limit is None or limit < 1:
+        raise InputError(f"max_tokens_per_text {max_tokens!r} is no limit; {rule}")
     return limit
+
+
+def _whole_number(value: object) -> int | None:
+    """Return an int or numpy integer as an int; None for anything else, switches included."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of several numbers has the method as well
+        return None
 
 
 def _check_unicode(text: str, index: int) -> None:
