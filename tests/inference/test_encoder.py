@@ -238,6 +238,7 @@ def test_control_characters_are_dropped_as_bert_does(fake_encoder: TextEncoder) 
         (0, f"dimensionality 0 is smaller than 1; choose 1–768 ({NOMIC})"),
         (-1, f"dimensionality -1 is smaller than 1; choose 1–768 ({NOMIC})"),
         ("64", f"dimensionality '64' is not a whole number; choose 1–768 ({NOMIC})"),
+        (np.array([64, 65]), f"dimensionality array([64, 65]) is not a whole number; choose 1–768 ({NOMIC})"),
         (64.0, f"dimensionality 64.0 is not a whole number; choose 1–768 ({NOMIC})"),
         (True, f"dimensionality True is not a whole number; choose 1–768 ({NOMIC})"),
         (np.True_, "is not a whole number; choose 1–768"),
