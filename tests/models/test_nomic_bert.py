@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gnomonic.models import layers
 from gnomonic.models.nomic_bert import NomicBert
 from gnomonic.models.pooling import mean_pool
 from tests.models.conftest import Pair
@@ -146,6 +147,51 @@ def test_gradients_reach_every_parameter() -> None:
     mean_pool(pair.ours(torch.cat(texts), lengths), lengths).square().sum().backward()
     still = [name for name, p in pair.ours.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert still == []
+
+
+def _gradients(model: NomicBert, lengths: list[int]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return pooled vectors and the gradient of a fixed weighing of them."""
+    torch.manual_seed(3)
+    ids = torch.randint(5, model.config.vocab_size, (sum(lengths),))
+    weights = torch.randn(len(lengths), model.config.hidden_size)
+    model.zero_grad()
+    model.train()
+    pooled = mean_pool(model(ids, lengths), lengths)
+    model.eval()
+    (pooled * weights).sum().backward()
+    return pooled.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("way", ["fused kernel", "padded groups"])
+def test_every_way_through_attention_has_the_same_gradient(
+    small_pair: Pair, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = [7, 3, 7, 12, 1, 5, 12, 30]
+    pooled, grads = _gradients(small_pair.ours, lengths)
+    if way == "fused kernel":
+        monkeypatch.setattr(layers, "_WRITTEN_OUT", 0)
+    else:
+        monkeypatch.setattr(layers, "_GROUP_STEP", {"cpu": 16, "": 16})
+    other_pooled, other = _gradients(small_pair.ours, lengths)
+    torch.testing.assert_close(other_pooled, pooled, rtol=0, atol=2e-6)
+    assert other.keys() == grads.keys()
+    for name, grad in grads.items():
+        assert (other[name] - grad).norm() <= 2e-5 * max(float(grad.norm()), 1e-6), name
+
+
+def test_the_gradient_is_that_of_transformers(small_pair: Pair) -> None:
+    lengths = [6, 2, 9, 6]
+    _, grads = _gradients(small_pair.ours, lengths)
+    torch.manual_seed(3)
+    ids = torch.randint(5, small_pair.ours.config.vocab_size, (sum(lengths),))
+    weights = torch.randn(len(lengths), small_pair.ours.config.hidden_size)
+    native = small_pair.native
+    native.zero_grad()
+    for text, weight in zip(ids.split(lengths), weights, strict=True):
+        (native(input_ids=text[None]).last_hidden_state[0].mean(0) * weight).sum().backward()
+    wanted = native.get_input_embeddings().weight.grad
+    grad = grads["embeddings.word_embeddings.weight"]
+    assert (grad - wanted).norm() <= 1e-4 * wanted.norm()
 
 
 def test_mean_pool_sums_halves_in_float32() -> None:

@@ -105,6 +105,11 @@ class Tokenizer:
         added = self._backend.get_added_tokens_decoder()
         return max(self._backend.get_vocab_size(with_added_tokens=False), max(added, default=-1) + 1)
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token."""
+        return dict(self._backend.get_vocab(with_added_tokens=True))
+
     def token_ids(self, texts: Sequence[str], *, enough: int | None = None) -> list[NDArray[np.int32]]:
         """Tokenize without special tokens.
 

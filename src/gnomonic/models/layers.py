@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +20,29 @@ from torch.nn import functional as F
 
 __all__ = ["Attention", "AttentionPlan", "Block", "GatedMLP", "rotary_tables"]
 
-# Sequences whose lengths round up to the same multiple of this share one attention call. A larger step makes fewer,
-# larger calls and wastes more of them; only attention pays, never the matrix products.
-_GROUP_STEP = 16
+# Off the CPU, sequences whose lengths round up to the same multiple of this share one attention call. A larger step
+# makes fewer, larger calls and wastes more of them; only attention pays, never the matrix products. On the CPU a call
+# costs little and padding costs a copy, so there only sequences of equal length share one.
+_GROUP_STEP = {"cpu": 1, "": 16}
+
+# In training on the CPU, attention over sequences of at most this length is written out as two batched products and a
+# softmax: the backward pass of torch's fused kernel takes more than twice the time there. It goes by the mode, not by
+# whether a gradient is recorded, so that both passes of GradCache compute the same.
+_WRITTEN_OUT = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Group:
-    """Sequences that go through one scaled-dot-product call."""
+    """Neighbouring sequences that go through one scaled-dot-product call."""
 
-    gather: Tensor
-    """[n × S] int64: packed position of each cell; cells past a sequence's end point at its first token."""
-    valid: Tensor | None
-    """[n × S] bool, None when every sequence of the group has the full length."""
     count: int
     width: int
+    tokens: int
+    """How many packed tokens the group spans."""
+    cells: Tensor | None
+    """[tokens] int64: cell of each token in the padded [count × width] grid; None when nothing is padded."""
+    valid: Tensor | None
+    """[count, 1, 1, width] bool: cells that hold a token; None when all do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,30 +53,23 @@ class AttentionPlan:
 
     @classmethod
     def build(cls, lengths: Sequence[int], device: torch.device) -> AttentionPlan:
-        """Group sequences of similar length.
+        """Group neighbouring sequences of similar length.
 
         Args:
-            lengths: tokens per sequence, in packed order, each at least 1.
+            lengths: tokens per sequence, in packed order, each at least 1; sorted lengths make the fewest groups.
             device: where the index tensors go.
         """
-        sizes = torch.tensor(lengths, dtype=torch.int64)
-        starts = torch.cumsum(sizes, 0) - sizes
-        buckets = (sizes + _GROUP_STEP - 1) // _GROUP_STEP
+        step = _GROUP_STEP.get(device.type, _GROUP_STEP[""])
         groups = []
-        for bucket in sorted(set(buckets.tolist())):
-            members = (buckets == bucket).nonzero().squeeze(1)
-            width = int(sizes[members].max())
-            cells = torch.arange(width).expand(len(members), width)
-            valid = cells < sizes[members, None]
-            gather = torch.where(valid, starts[members, None] + cells, starts[members, None])
-            groups.append(
-                _Group(
-                    gather=gather.reshape(-1).to(device),
-                    valid=None if bool(valid.all()) else valid.reshape(-1).to(device),
-                    count=len(members),
-                    width=width,
-                )
-            )
+        for _, run in groupby(lengths, key=lambda length: -(-length // step)):
+            sizes = list(run)
+            width = max(sizes)
+            cells = valid = None
+            if min(sizes) < width:
+                grid = torch.arange(width) < torch.tensor(sizes)[:, None]
+                cells = grid.reshape(-1).nonzero().squeeze(1).to(device)
+                valid = grid[:, None, None, :].to(device)
+            groups.append(_Group(count=len(sizes), width=width, tokens=sum(sizes), cells=cells, valid=valid))
         return cls(groups=tuple(groups))
 
 
@@ -99,10 +102,33 @@ def rotary_tables(
     return angles.cos(), angles.sin()
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the half-split pairs of x [T, 2, H, d] by the angles of cos and sin [T, 1, 1, d/2]."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+class _RotateQueriesAndKeys(torch.autograd.Function):
+    """Rotate the half-split pairs of q and k inside a fused projection, in place.
+
+    Written as one function because autograd would keep, and the CPU would allocate, six temporaries a layer for it.
+    A rotation's transpose is the rotation by the opposite angle, which is the whole backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotate qkv [T, 3, H, d] by the angles of cos and sin [T, 1, 1, d/2]; v stays as it is."""
+        ctx.save_for_backward(cos, sin)
+        ctx.mark_dirty(qkv)
+        return _rotate_(qkv, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Rotate the gradient back."""
+        cos, sin = ctx.saved_tensors
+        return _rotate_(grads[0].clone(), cos, -sin), None, None
+
+
+def _rotate_(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = qkv[:, :2].chunk(2, dim=-1)
+    crossed = first * sin
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).add_(crossed)
+    return qkv
 
 
 class Attention(nn.Module):
@@ -126,33 +152,27 @@ class Attention(nn.Module):
         Returns:
             [T, D].
         """
-        total = x.shape[0]
-        qkv = self.Wqkv(x).view(total, 3, self.num_heads, self.head_dim)
         cos, sin = (table[:, None, None, :] for table in rotary)
-        qk, v = qkv.split((2, 1), dim=1)
-        qkv = torch.cat((_rotate(qk, cos, sin), v), dim=1)
-        if len(plan.groups) == 1 and plan.groups[0].valid is None:
-            return self._out(self._attend(qkv, plan.groups[0]))
-        mixed = qkv.new_empty(total, self.num_heads * self.head_dim)
-        pieces, places = [], []
-        for group in plan.groups:
-            heads = self._attend(qkv[group.gather], group)
-            pieces.append(heads if group.valid is None else heads[group.valid])
-            places.append(group.gather if group.valid is None else group.gather[group.valid])
-        mixed = mixed.index_copy(0, torch.cat(places), torch.cat(pieces))
-        return self._out(mixed)
-
-    def _out(self, mixed: Tensor) -> Tensor:
+        qkv = self.Wqkv(x).view(x.shape[0], 3, self.num_heads, self.head_dim)
+        qkv = _RotateQueriesAndKeys.apply(qkv, cos, sin)  # type: ignore[no-untyped-call]
+        spans = qkv.split([group.tokens for group in plan.groups])
+        mixed = torch.cat([self._attend(span, group) for span, group in zip(spans, plan.groups, strict=True)])
         projected: Tensor = self.out_proj(mixed)
         return projected
 
     def _attend(self, qkv: Tensor, group: _Group) -> Tensor:
-        """Attend in one group: [n × S, 3, H, d] -> [n × S, D]."""
+        """Attend in one group: [tokens, 3, H, d] -> [tokens, D]."""
         n, width = group.count, group.width
+        if group.cells is not None:
+            qkv = qkv.new_zeros(n * width, *qkv.shape[1:]).index_copy(0, group.cells, qkv)
         q, k, v = qkv.view(n, width, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        mask = None if group.valid is None else group.valid.view(n, 1, 1, width)
-        heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [n, H, S, d]
-        return heads.transpose(1, 2).reshape(n * width, -1)
+        if self.training and group.valid is None and q.device.type == "cpu" and width <= _WRITTEN_OUT:
+            weights = torch.softmax(q @ k.transpose(2, 3) * self.head_dim**-0.5, dim=-1, dtype=torch.float32)
+            heads = weights.to(v.dtype) @ v
+        else:
+            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=group.valid)  # [n, H, S, d]
+        mixed: Tensor = heads.transpose(1, 2).reshape(n * width, -1)
+        return mixed if group.cells is None else mixed[group.cells]
 
 
 class GatedMLP(nn.Module):

@@ -1,23 +1,26 @@
-"""The only training loop. It knows neither models nor losses: a stage brings parameters, batches and a loss."""
+"""The only training loop. It knows neither models nor losses: a stage brings parameters, batches and gradients."""
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gnomonic.errors import CheckpointError
+from gnomonic.errors import CheckpointError, ConfigError, GnomonicError
 from gnomonic.training.config import LoopConfig
-from gnomonic.training.memory import release_free_memory
-from gnomonic.training.optim import build_optimizer, learning_rate_at
+from gnomonic.training.data.prefetch import Prefetch
+from gnomonic.training.distributed import ALONE, World, broadcast, gather_objects, sum_gradients, sum_numbers
+from gnomonic.training.metrics import Metrics, MetricsLog
+from gnomonic.training.optim import build_optimizer, clip_gradients, learning_rate_at
+from gnomonic.training.state import Position, load_state, save_state
 
 __all__ = ["Metrics", "Stage", "run"]
 
@@ -30,130 +33,118 @@ class Stage(Protocol):
         ...
 
     def batch(self, step: int) -> Any:
-        """Return the batch of a step; a pure function of the step, so that a resumed run sees the same data."""
+        """Return this rank's part of a step's batch.
+
+        A pure function of (settings, step, rank), so that a resumed run sees the same data; it may be called from
+        another thread, and draws nothing from the global random numbers.
+        """
         ...
 
-    def loss(self, batch: Any) -> Tensor:
-        """Return the batch's loss, a scalar."""
+    def backward(self, batch: Any) -> float:
+        """Add this rank's share of the gradient to the parameters, and return its share of the loss.
+
+        Shares summed over ranks are the loss and the gradient of the whole step's batch: for a mean over n items on
+        all ranks, a rank's share is the sum over its own items divided by n. Micro-batches are the stage's own affair;
+        the loop clips and steps once, after this returns.
+        """
         ...
 
     def tokens(self, batch: Any) -> int:
-        """Return how many tokens the batch holds, for the rate shown."""
+        """Return how many tokens the batch holds, padding left out, for the rate shown."""
+        ...
+
+    def describe(self, batch: Any) -> str:
+        """Return which batch this is, in one line, for the message when its loss is not a number."""
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Metrics:
-    """One line of metrics.jsonl: means over the steps since the line before."""
-
-    step: int
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    tokens_per_s: float
-    elapsed_s: float
-
-
-def run(stage: Stage, config: LoopConfig, out: Path, *, on_log: Callable[[Metrics], None]) -> None:
+def run(
+    stage: Stage,
+    config: LoopConfig,
+    out: Path,
+    *,
+    world: World = ALONE,
+    on_log: Callable[[Metrics], None],
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Train until `config.max_steps`, going on exactly from the last checkpoint in `out` if there is one.
 
     Args:
-        stage: parameters, batches and loss.
+        stage: parameters, batches and gradients.
         config: steps, rates, precision.
-        out: folder for state.safetensors with state.json, and metrics.jsonl.
-        on_log: called with each metrics line.
+        out: folder for state.safetensors and metrics.jsonl, which rank 0 writes and all ranks read.
+        world: this process among those that train together; their gradients are summed.
+        on_log: called on rank 0 with each metrics line.
+        settings: what else, besides `config`, must be the same when a run goes on; nested, JSON-like.
 
     Raises:
-        CheckpointError: the checkpoint in `out` does not fit the stage or the settings.
+        ConfigError: the number of steps is open, or TensorBoard is wanted and not installed.
+        CheckpointError: the checkpoint in `out` does not fit the stage or the settings, or one cannot be written.
+        GnomonicError: the loss or the gradient stopped being a number; the message names step and batch, and the
+            last checkpoint is from before.
     """
+    if config.max_steps < 1:
+        raise ConfigError("loop.max_steps: 0 leaves the steps to the stage's epochs, and this stage has none; give 1+")
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    parameters = list(stage.parameters())
-    optimizer = build_optimizer(parameters, config)
-    start, elapsed = _resume(out, parameters, optimizer, config)
-    began = time.perf_counter() - elapsed
-    losses, norms, tokens, marked = [], [], 0, time.perf_counter()
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(start, config.max_steps):
+    named = [(name, parameter) for name, parameter in stage.parameters() if parameter.requires_grad]
+    parameters = [parameter for _, parameter in named]
+    settings = {**(settings or {}), "loop": asdict(config)}
+    optimizer = build_optimizer(named, config)
+    position = load_state(out, named, optimizer, settings)
+    _check_agreement(out, position, world)
+    broadcast((parameter.detach() for parameter in parameters), world)
+    began = time.perf_counter() - position.elapsed_s
+    with (
+        MetricsLog(out, position, config, on_log=on_log if world.rank == 0 else None) as metrics,
+        Prefetch(stage.batch, position.step, config.max_steps, config.workers) as batches,
+    ):
+        for step, batch in enumerate(batches, start=position.step):
+            _reseed(config.seed, step, world.rank)
+            optimizer.zero_grad(set_to_none=True)
+            with _precision(config, parameters):
+                share = stage.backward(batch)
+            sum_gradients(parameters, world)
+            loss, tokens = sum_numbers((share, stage.tokens(batch)), world, parameters[0].device)
+            norm = clip_gradients(parameters, config.max_grad_norm)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise _diverged(step, loss, norm, gather_objects((share, stage.describe(batch)), world))
             rate = learning_rate_at(step, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = stage.batch(step)
-            bf16 = config.autocast == "bf16"
-            device = parameters[0][1].device.type
-            with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
-                loss = stage.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_([p for _, p in parameters], config.max_grad_norm)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(float(loss.detach()))
-            norms.append(float(norm))
-            tokens += stage.tokens(batch)
-            if (step + 1) % config.log_every == 0 or step + 1 == config.max_steps:
-                now = time.perf_counter()
-                metrics = Metrics(
-                    step=step + 1,
-                    loss=round(sum(losses) / len(losses), 5),
-                    grad_norm=round(sum(norms) / len(norms), 4),
-                    learning_rate=rate,
-                    tokens_per_s=round(tokens / (now - marked), 1),
-                    elapsed_s=round(now - began, 1),
-                )
-                log.write(json.dumps(asdict(metrics)) + "\n")
-                log.flush()
-                on_log(metrics)
-                losses, norms, tokens, marked = [], [], 0, now
-                release_free_memory()
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.max_steps:
-                _save(out, step + 1, time.perf_counter() - began, parameters, optimizer, config)
+            done = Position(step=step + 1, elapsed_s=time.perf_counter() - began)
+            metrics.add(done, loss=loss, grad_norm=norm, learning_rate=rate, tokens=int(tokens))
+            due = done.step % config.checkpoint_every == 0 or done.step == config.max_steps
+            if due and world.rank == 0:
+                save_state(out, done, named, optimizer, settings)
 
 
-def _save(
-    out: Path,
-    step: int,
-    elapsed_s: float,
-    parameters: list[tuple[str, nn.Parameter]],
-    optimizer: torch.optim.AdamW,
-    config: LoopConfig,
-) -> None:
-    """Write weights, optimiser state and position as one file that appears whole or not at all."""
-    from safetensors.torch import save_file
-
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in parameters:
-        tensors[f"model.{name}"] = parameter.detach()
-        for key in ("exp_avg", "exp_avg_sq", "step"):
-            tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
-    meta = {"step": str(step), "elapsed_s": str(elapsed_s), "loop": json.dumps(asdict(config))}
-    target = out / "state.safetensors"
-    partial = target.with_suffix(f".{os.getpid()}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=meta)
-    partial.replace(target)
+def _reseed(seed: int, step: int, rank: int) -> None:
+    """Make torch's random numbers a function of the step, so that a resumed run draws the same without saving them."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
 
 
-def _resume(
-    out: Path, parameters: list[tuple[str, nn.Parameter]], optimizer: torch.optim.AdamW, config: LoopConfig
-) -> tuple[int, float]:
-    """Load the checkpoint in `out`, if any; return the next step and the seconds spent so far."""
-    from safetensors import SafetensorError, safe_open
+def _precision(config: LoopConfig, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[Any]:
+    if config.autocast == "fp32":
+        return nullcontext()
+    return torch.autocast(parameters[0].device.type, dtype=torch.bfloat16)
 
-    path = out / "state.safetensors"
-    if not path.is_file():
-        return 0, 0.0
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}; delete it to start over") from error
-    if json.loads(meta["loop"]) != json.loads(json.dumps(asdict(config))):
-        raise CheckpointError(f"checkpoint {path} was made with other loop settings; use another output folder")
-    wanted = {f"{kind}.{name}" for name, _ in parameters for kind in ("model", "exp_avg", "exp_avg_sq", "step")}
-    if wanted != set(tensors):
-        raise CheckpointError(f"checkpoint {path} holds another model; use another output folder")
-    with torch.no_grad():
-        for name, parameter in parameters:
-            parameter.copy_(tensors[f"model.{name}"])
-            optimizer.state[parameter] = {k: tensors[f"{k}.{name}"] for k in ("exp_avg", "exp_avg_sq", "step")}
-    return int(meta["step"]), float(meta["elapsed_s"])
+
+def _check_agreement(out: Path, position: Position, world: World) -> None:
+    steps = gather_objects(position.step, world)
+    if len(set(steps)) > 1:
+        raise CheckpointError(
+            f"{out}: the processes found checkpoints of different steps, {steps} by rank; "
+            "the output folder must be one that all machines share"
+        )
+
+
+def _diverged(step: int, loss: float, norm: float, ranks: Sequence[tuple[float, str]]) -> GnomonicError:
+    """Say what stopped the run: the batches whose own loss is not a number, or all where only the gradient is."""
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm} (loss {loss:.5g})"
+    told = [text for share, text in ranks if not math.isfinite(share)] or [text for _, text in ranks]
+    return GnomonicError(
+        f"step {step + 1}: {what}; the batch is {'; '.join(told)}. Nothing of this step was kept",
+        hint="look at that batch; if nothing is wrong with it, take a lower learning rate or a longer warm-up. "
+        "The same command goes on from the last checkpoint",
+    )

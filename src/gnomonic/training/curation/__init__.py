@@ -1,0 +1,1 @@
+"""Better pairs from the pairs there are: filter, mine, dedup; each takes any encoder and writes plain Parquet."""

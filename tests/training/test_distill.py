@@ -1,0 +1,157 @@
+"""The distillation stage: the student comes closer to its teacher, exactly the same way each time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pa = pytest.importorskip("pyarrow")
+import pyarrow.parquet as pq  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from gnomonic.errors import ConfigError  # noqa: E402
+from gnomonic.training import loop  # noqa: E402
+from gnomonic.training.config import LoopConfig, ModelConfig  # noqa: E402
+from gnomonic.training.distill import DistillConfig, DistillStage, principal_axes, start_from_words  # noqa: E402
+from gnomonic.training.teacher import Words  # noqa: E402
+from tests.training.test_teacher import tiny_bert  # noqa: E402
+
+pytest.importorskip("sentence_transformers")
+
+
+@pytest.fixture
+def place(corpus: Path) -> Path:
+    """The corpus with a teacher, and long texts beside it."""
+    tiny_bert(corpus)
+    articles = [f"The cat number {i}.\nIt is here. " + "The dog is there at home. " * 30 for i in range(5)]
+    pq.write_table(pa.table({"text": articles}), corpus / "articles.parquet")
+    return corpus
+
+
+def _config(*, steps: int = 12, **changes: Any) -> DistillConfig:
+    settings: dict[str, Any] = {
+        "loop": LoopConfig(max_steps=steps, learning_rate=0.01, autocast="fp32", log_every=3, checkpoint_every=3),
+        "model": ModelConfig(tokenizer="tokenizer", hidden_size=16, num_layers=1, num_heads=2, intermediate_size=24,
+                             max_positions=96),
+        "teacher": "bert", "data": ("pairs.parquet",), "batch_size": 8, "sources_per_batch": 2, "max_tokens": 24,
+        "sentence_share": 0.5, "long_texts": ("articles.parquet",), "long_every": 4, "long_tokens": (32, 64),
+        "chunk_tokens": 128, "dims": (16, 8),
+    }  # fmt: skip
+    return DistillConfig(**{**settings, **changes})
+
+
+def _train(place: Path, config: DistillConfig, out: str, *, stop_after: int = 0) -> list[loop.Metrics]:
+    stage = DistillStage(config, place)
+    seen: list[loop.Metrics] = []
+
+    def on_log(metrics: loop.Metrics) -> None:
+        seen.append(metrics)
+        if stop_after and metrics.step >= stop_after:
+            raise KeyboardInterrupt
+
+    try:
+        loop.run(stage, stage.loop, place / out, on_log=on_log)
+    except KeyboardInterrupt:
+        assert stop_after
+    return seen
+
+
+def test_the_student_learns_and_the_same_again(place: Path) -> None:
+    seen = _train(place, _config(steps=30), "one")
+    assert seen[-1].loss < 0.5 * seen[0].loss
+    _train(place, _config(steps=30), "two")
+    assert (place / "one/state.safetensors").stat().st_size == (place / "two/state.safetensors").stat().st_size
+    _same(place / "one", place / "two")
+
+
+def test_a_run_that_went_on_equals_one_that_never_stopped(place: Path) -> None:
+    _train(place, _config(cache="whole"), "whole")
+    _train(place, _config(cache="parts"), "parts", stop_after=6)
+    _train(place, _config(cache="parts"), "parts")
+    _same(place / "whole", place / "parts")
+
+
+def _same(one: Path, other: Path) -> None:
+    left, right = load_file(one / "state.safetensors"), load_file(other / "state.safetensors")
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+def test_chunks_do_not_change_the_gradient(place: Path) -> None:
+    grads = []
+    for chunk_tokens in (0, 40):
+        stage = DistillStage(_config(chunk_tokens=chunk_tokens, long_every=0), place)
+        batch = stage.batch(0)
+        assert (len(batch.chunks) > 1) == (chunk_tokens > 0)
+        stage.backward(batch)
+        grads.append(torch.cat([p.grad.flatten() for _, p in stage.parameters() if p.grad is not None]))
+    assert (grads[0] - grads[1]).norm() <= 1e-5 * grads[0].norm()
+
+
+def test_every_nth_step_reads_windows_of_long_texts(place: Path) -> None:
+    stage = DistillStage(_config(), place)
+    kinds = [stage.describe(stage.batch(step)) for step in range(8)]
+    assert ["windows" in kind for kind in kinds] == [False, False, False, True] * 2
+    assert all("sources animals" in kind or "foods" in kind for kind in kinds if "windows" not in kind)
+    long, short = stage.batch(3), stage.batch(0)
+    assert max(max(chunk.lengths) for chunk in long.chunks) > max(max(chunk.lengths) for chunk in short.chunks)
+    np.testing.assert_allclose(long.targets.norm(dim=1).numpy(), 1.0, atol=2e-3)
+
+
+def test_the_turned_teacher_keeps_its_cosines_and_puts_most_into_the_first_values() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(200, 3)) @ rng.normal(size=(3, 12)) + 0.05 * rng.normal(size=(200, 12))).astype(
+        np.float32
+    )
+    axes = principal_axes(vectors)
+    turned = vectors @ axes
+    np.testing.assert_allclose(axes.T @ axes, np.eye(12), atol=1e-5)
+    np.testing.assert_allclose(turned @ turned.T, vectors @ vectors.T, atol=1e-3)
+    energy = (turned**2).sum(0)
+    assert (np.diff(energy) <= 1e-3).all()
+    assert energy[:3].sum() > 0.98 * energy.sum()
+
+
+def test_words_both_know_are_copied_and_others_left(place: Path) -> None:
+    stage = DistillStage(_config(start_words=False), place)
+    table = stage.model.embeddings.word_embeddings.weight
+    before = table.detach().clone()
+    vocabulary = stage.encoder.tokenizer.vocabulary
+    rows = np.full((2, 16), 7.0, np.float32)
+    words = Words(rows=rows, vocabulary={"[CLS]": 1, "unheard": 0}, norm=(rows[0], rows[0]))
+    start_from_words(stage.model, vocabulary, words)
+    changed = (table.detach() != before).any(dim=1).nonzero().flatten().tolist()
+    assert changed == [vocabulary["[CLS]"]]
+    assert stage.model.emb_ln.weight.tolist() == [7.0] * 16
+    with pytest.raises(ConfigError, match=r"start_words: the teacher has one of width 4; the model needs .* 16"):
+        start_from_words(stage.model, vocabulary, replace(words, rows=rows[:, :4]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 7}, r"sources_per_batch: 2 does not divide batch_size 7"),
+        ({"sentence_share": 1.5}, r"sentence_share: 1.5 is not a share"),
+        ({"temperature": 0.0}, r"temperature: 0.0 is not above 0"),
+        ({"embedding_weight": 0.0, "similarity_weight": 0.0}, r"one must be above 0"),
+        ({"long_texts": ()}, r"long_every: steps of long windows need long_texts"),
+        ({"loop": LoopConfig(max_steps=1, learning_rate=0.1, workers=2)}, r"loop.workers: .* choose 0 or 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _config(**changes)
+
+
+def test_a_teacher_too_narrow_for_the_vectors_still_teaches_similarities(place: Path) -> None:
+    wide = ModelConfig(tokenizer="tokenizer", hidden_size=32, num_layers=1, num_heads=2, intermediate_size=24)
+    with pytest.raises(ConfigError, match=r"the teacher's 16 values cannot fill the model's 32"):
+        DistillStage(_config(model=wide), place)
+    stage = DistillStage(_config(model=wide, embedding_weight=0.0), place)
+    assert np.isfinite(stage.backward(stage.batch(0)))
