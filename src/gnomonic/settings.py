@@ -19,7 +19,8 @@ class Settings:
     """The environment, read once per call that needs it."""
 
     cache_dir: Path
-    """GNOMONIC_CACHE: built graphs and downloaded models; default is gnomonic under the user's cache folder."""
+    """GNOMONIC_CACHE: built graphs, downloaded models and converted training data; default is gnomonic under the user's
+    cache folder."""
     offline: bool
     """GNOMONIC_OFFLINE or HF_HUB_OFFLINE: make no network call."""
     hub_url: str

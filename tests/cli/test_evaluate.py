@@ -33,6 +33,8 @@ def test_a_folder_is_judged_and_the_report_written(tiny_checkpoint: Path, tasks:
     out = tmp_path / "report"
     result = _run(tiny_checkpoint, tasks, out)
     assert result.exit_code == 0, result.output
+    assert "3/4 tiny-text fp32 sts_topic" in result.output.replace(str(tiny_checkpoint), "tiny-text")
+    assert "4/4 bm25 ret_topic: ndcg_at_10" in result.output
     found = json.loads((out / "report.json").read_text())
     assert [line["dim"] for line in found["lines"]] == [32, 16, 8, 0]
     assert set(found["lines"][0]["tasks"]) == {"cls_topic_test", "ret_topic", "sts_topic"}

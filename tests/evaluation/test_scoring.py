@@ -135,6 +135,12 @@ def test_ten_folds_judge_every_row_once(task_folder: Path, monkeypatch: pytest.M
     assert judged == [10]
 
 
+def test_a_label_with_fewer_rows_than_folds_does_no_harm(task_folder: Path, tmp_path: Path) -> None:
+    rows = read_rows(task_folder / "cls_whole_all.jsonl.gz")
+    write_task(tmp_path, "cls_rare_all", [*rows, {"text": "odd one", "label": "rare"}])
+    assert 0.3 < _judge(tmp_path, "cls_rare_all")["accuracy"] < 1
+
+
 def test_few_shot_embeds_only_what_it_needs(task_folder: Path) -> None:
     asked: list[str] = []
 

@@ -64,3 +64,31 @@ def write_recipe(folder: Path, *, steps: int) -> Path:
     path = folder / "recipe.toml"
     path.write_text(RECIPE.format(steps=steps), encoding="utf-8")
     return path
+
+
+def tiny_bert(folder: Path) -> Path:
+    """Write a sentence-transformers folder with a random BERT of width 16 and return it."""
+    transformers = pytest.importorskip("transformers")
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    except ImportError:
+        from sentence_transformers.models import Pooling, Transformer
+
+    train_vocabulary(
+        ["the cat is here", "the dog is there", "where is the cat"], folder / "words", size=60, max_tokens=32
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "words")
+    import torch
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=96,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(folder / "plain")
+    tokenizer.save_pretrained(folder / "plain")
+    inner = Transformer(str(folder / "plain"))
+    SentenceTransformer(modules=[inner, Pooling(16)], device="cpu").save(str(folder / "bert"))
+    return folder / "bert"

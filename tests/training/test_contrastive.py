@@ -69,7 +69,7 @@ def _gradient(stage: ContrastiveStage, step: int = 0) -> tuple[float, dict[str, 
 def _assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
     for name in one:
-        assert float((one[name] - other[name]).norm()) <= 1e-5 * float(one[name].norm())
+        assert float((one[name] - other[name]).norm()) <= 1e-4 * float(one[name].norm())
 
 
 def test_the_loss_falls(corpus: Path) -> None:

@@ -19,7 +19,7 @@ from gnomonic.training import loop  # noqa: E402
 from gnomonic.training.config import LoopConfig, ModelConfig  # noqa: E402
 from gnomonic.training.distill import DistillConfig, DistillStage, principal_axes, start_from_words  # noqa: E402
 from gnomonic.training.teacher import Words  # noqa: E402
-from tests.training.test_teacher import tiny_bert  # noqa: E402
+from tests.training.conftest import tiny_bert  # noqa: E402
 
 pytest.importorskip("sentence_transformers")
 

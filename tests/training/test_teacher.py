@@ -14,6 +14,7 @@ import gnomonic  # noqa: E402
 from gnomonic.catalog import DEFAULT_TEXT_MODEL  # noqa: E402
 from gnomonic.errors import CheckpointError, ConfigError  # noqa: E402
 from gnomonic.training.teacher import RememberedTeacher, Words, open_teacher  # noqa: E402
+from tests.training.conftest import tiny_bert  # noqa: E402
 
 
 class Counting:
@@ -107,31 +108,3 @@ def test_an_unknown_teacher_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"teacher: .*empty is no model"):
         open_teacher("empty", tmp_path)
-
-
-def tiny_bert(folder: Path) -> Path:
-    """Write a sentence-transformers folder with a random BERT of width 16 and return it."""
-    transformers = pytest.importorskip("transformers")
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    except ImportError:
-        from sentence_transformers.models import Pooling, Transformer
-
-    from gnomonic.training.vocabulary import train_vocabulary
-
-    train_vocabulary(
-        ["the cat is here", "the dog is there", "where is the cat"], folder / "words", size=60, max_tokens=32
-    )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "words")
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=96,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder / "plain")
-    tokenizer.save_pretrained(folder / "plain")
-    inner = Transformer(str(folder / "plain"))
-    SentenceTransformer(modules=[inner, Pooling(16)], device="cpu").save(str(folder / "bert"))
-    return folder / "bert"

@@ -53,7 +53,8 @@ def judge(call: Call, tasks: Sequence[Task], cache: Path) -> list[tuple[Subject,
 
     rules = _rules(call)
     subjects = _subjects(call)
-    progress = _Progress(len(subjects) * len(tasks))
+    rankings = sum(task.kind in {"ret", "rerank"} for task in tasks)
+    progress = _Progress(sum(len(tasks) if subject.open else rankings for subject in subjects))
     return [(subject, evaluate(subject, tasks, cache, rules=rules, progress=progress)) for subject in subjects]
 
 
@@ -202,7 +203,8 @@ class _Progress:
     def begin(self, subject: Subject, task: Task) -> None:
         self._done += 1
         self._said = time.monotonic()
-        self._now = f"{self._done}/{self.total} {subject.name} {subject.precision} {task.name}"
+        words = [f"{self._done}/{self.total}", subject.name, subject.precision, task.name]
+        self._now = " ".join(filter(None, words))
 
     def embedded(self, done: int, total: int) -> None:
         if done < total and time.monotonic() - self._said >= _SAY_EVERY_S:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,10 @@ def _splits(
     if task.holdout == "folds" and few_shot:
         return list(KFold(_FEW_SHOT_FOLDS, shuffle=True, random_state=_SEED).split(labels))
     if task.holdout == "folds":
-        return list(StratifiedKFold(_FOLDS, shuffle=True, random_state=_SEED).split(labels, labels))
+        with warnings.catch_warnings():
+            # A label rarer than the folds is spread over as many folds as it has rows.
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            return list(StratifiedKFold(_FOLDS, shuffle=True, random_state=_SEED).split(labels, labels))
     row = np.arange(len(labels))
     judged = row % 5 == 4 if task.holdout else row >= train
     return [(row[~judged], row[judged])]

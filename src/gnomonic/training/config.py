@@ -113,6 +113,7 @@ class SourceConfig:
     """Names of sources; a trailing * matches any ending."""
     query_task: str = "search_query"
     document_task: str = "search_document"
+    """Tasks whose prefixes go in front of the texts; "" puts nothing there."""
     weight: float = 1.0
     """Multiplies the source's share of the steps; 0 leaves it out."""
 

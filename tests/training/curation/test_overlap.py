@@ -127,3 +127,9 @@ def test_settings_out_of_range_are_named() -> None:
         OverlapConfig(ngram=1)
     with pytest.raises(ConfigError, match="containment 0"):
         OverlapConfig(containment=0)
+
+
+def test_an_equal_text_is_named_before_one_that_is_shared_in_part() -> None:
+    pairs = pairs_of([{"query": f"{STORY} and more", "document": "dog"}])
+    found = find_overlap(pairs, _judged(STORY, "dog"), OverlapConfig())
+    assert (found.text.tolist(), found.exact.tolist()) == ([1], [True])

@@ -26,9 +26,10 @@ with appearing(Path(sys.argv[1])) as fresh:
 """
 
 
-def _process(target: Path) -> subprocess.Popen[str]:
+def _process(target: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", _SLOW, str(target)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # Unbuffered: what was not asked for stays in the pipe, where `select` sees it.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
 
 def _parts(folder: Path) -> list[str]:
@@ -63,14 +64,14 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
         both = [first, second]
         for process in both:
             assert process.stdout is not None
-            assert process.stdout.readline() == "asks\n"
+            assert process.stdout.readline() == b"asks\n"
         spoke, _, _ = select.select([process.stdout for process in both], [], [], 60)
         assert len(spoke) == 1
         # The other would speak at once if it did not wait.
         maker, waiter = both if spoke[0] is first.stdout else reversed(both)
         assert select.select([waiter.stdout], [], [], 0.5)[0] == []
-        assert maker.communicate("go on\n", timeout=60)[0] == "made\n"
-        assert waiter.communicate(timeout=60)[0] == "found\n"
+        assert maker.communicate(b"go on\n", timeout=60)[0] == b"made\n"
+        assert waiter.communicate(timeout=60)[0] == b"found\n"
     assert (tmp_path / "target" / "a").read_text() == "whole"
 
 
@@ -78,7 +79,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     with _process(tmp_path / "target") as first:
         assert first.stdout is not None
-        assert [first.stdout.readline() for _ in range(2)] == ["asks\n", "made\n"]
+        assert [first.stdout.readline() for _ in range(2)] == [b"asks\n", b"made\n"]
         first.kill()
     assert len(_parts(tmp_path)) == 1
     with appearing(tmp_path / "target") as fresh:
