@@ -32,10 +32,13 @@ SYSTEMS = {
     "openvino-fp32": "OpenVINO, fp32",
     "openvino-bf16": "OpenVINO, bf16",
 }
-TASKS = {
-    "sts_stsb_test": "STS-B test (Spearman)",
-    "cls_banking77_test": "Banking77 (accuracy)",
-    "ret_heldout_wiki_section": "wiki-section retrieval (nDCG@10)",
+KINDS = {
+    "cls": "classification (accuracy)",
+    "clu": "clustering (v-measure)",
+    "pair": "pairs (average precision)",
+    "rerank": "reranking (MAP)",
+    "ret": "retrieval (nDCG@10)",
+    "sts": "similarity (Spearman)",
 }
 
 Row = Mapping[str, Any]
@@ -142,18 +145,69 @@ def footprint() -> str:
 
 
 def quality() -> str:
-    """What the bundled model scores, full and shortened, beside a known model of the same width."""
+    """What the bundled model scores by kind of task, full and shortened, beside a known model of the same width."""
     found = _newest("bundled_model")
     if found is None:
         return "Not measured yet."
     path, result = found
-    tasks = [task for task in TASKS if all(task in row for row in result["rows"])]
-    columns = ["model", "precision", "dimensions", *(TASKS[task] for task in tasks)]
+    kinds = [kind for kind in KINDS if f"mean_{kind}" in result["rows"][0]]
+    columns = ["model", "precision", "dimensions", "mean", *(KINDS[kind] for kind in kinds)]
     rows = [
-        [row["model"], row["precision"], str(row["dim"]), *(f"{row[task]:.3f}" for task in tasks)]
+        [row["model"], row["precision"], str(row["dim"]), f"{row['mean']:.3f}"]
+        + [f"{row[f'mean_{kind}']:.3f}" for kind in kinds]
         for row in result["rows"]
     ]
     return _table(columns, rows) + f"\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+
+
+def tasks() -> str:
+    """The same task by task, at full width, with BM25 where there is something to rank."""
+    found = _newest("bundled_model")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    full = max(row["dim"] for row in result["rows"])
+    shown = [row for row in result["rows"] if row["dim"] == full and row["precision"] == "fp32"]
+    names = [name for name in shown[0] if name in result["protocols"]]
+    bm25 = result["bm25"]
+    rows = [[name, *(f"{row[name]:.3f}" for row in shown), _number(bm25.get(name), ".3f")] for name in sorted(names)]
+    table = _table(["task", *(row["model"] for row in shown), "BM25"], rows)
+    return table + f"\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+
+
+def long_texts() -> str:
+    """How much of a long text the bundled model uses."""
+    found = _newest("long_context")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    rows = [
+        [row["model"], row["precision"], f"{row['tokens']:,}", f"{row['ndcg_at_10']:.3f}"] for row in result["rows"]
+    ]
+    return _table(["model", "precision", "tokens read", "nDCG@10"], rows) + f"\n\nFrom {_link(path, result)}."
+
+
+def training_runs() -> str:
+    """The runs that made the bundled model, from their own metrics."""
+    rows = []
+    for path in sorted(RESULTS.glob("train_text-mini-*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        last = lines[-1]
+        rate = statistics.median(line["tokens_per_s"] for line in lines)
+        tokens = rate * last["elapsed_s"]
+        cells = [f"{last['step']:,}", f"{last['elapsed_s'] / 3600:.2f}", f"{rate:,.0f}", f"{tokens / 1e6:.1f}"]
+        rows.append([path.stem.removeprefix("train_text-mini-"), *cells, f"{last['loss']:.3f}"])
+    return _table(["run", "steps", "hours", "tokens/s, median", "million tokens, about", "last loss"], rows)
+
+
+def training_speed() -> str:
+    """Training beside sentence-transformers' trainer."""
+    found = _newest("train_throughput")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    bars = "\n".join(f"- {bar['name']}: {_number(bar['value'], '.2f')}" for bar in result["bars"])
+    return f"{bars}\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
 
 
 def command_line() -> str:
@@ -164,7 +218,15 @@ def command_line() -> str:
 
 
 WHOLE: dict[str, Callable[[], str]] = {"docs/reference/cli.md": command_line}
-PARTS: dict[str, Callable[[], str]] = {"benchmarks": benchmarks, "footprint": footprint, "quality": quality}
+PARTS: dict[str, Callable[[], str]] = {
+    "benchmarks": benchmarks,
+    "footprint": footprint,
+    "long_texts": long_texts,
+    "quality": quality,
+    "tasks": tasks,
+    "training_runs": training_runs,
+    "training_speed": training_speed,
+}
 
 
 def render(text: str, page: Path) -> str:
@@ -190,7 +252,8 @@ def render(text: str, page: Path) -> str:
 
 
 def _pages() -> list[Path]:
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("benchmarks/*.md")]
+    cards = sorted((ROOT / "src/gnomonic/assets").rglob("*.md"))
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("benchmarks/*.md"), *cards]
 
 
 def stale_files() -> list[str]:
