@@ -237,3 +237,11 @@ def test_the_loss_is_the_one_written_out_by_hand(corpus: Path) -> None:
             scores = torch.stack([embed(query, dim) @ embed(text, dim) for text in [own, *wrong]]) / config.temperature
             losses.append(-torch.log_softmax(scores, 0)[0])
     assert stage.backward(stage.batch(0)) == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+def test_texts_are_as_long_as_the_settings_say_not_32_and_256(corpus: Path) -> None:
+    rows = [{"query": "cat " * 300, "document": "dog " * 900} for _ in range(8)]
+    (corpus / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = _config(corpus, data=("long.jsonl",), query_tokens=48, document_tokens=64, chunk_tokens=0)
+    batch = ContrastiveStage(config, corpus).batch(0)
+    assert sorted(batch.chunks[0].lengths) == [48] * 8 + [64] * 8
