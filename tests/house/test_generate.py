@@ -81,12 +81,14 @@ def test_latency_fills_its_column(generate: ModuleType, tmp_path: Path) -> None:
 
 
 def test_links_are_relative_to_the_page(generate: ModuleType, tmp_path: Path) -> None:
-    rows = [{"model": "mini", "precision": "fp32", "dim": 64, "sts_stsb_test": 0.71234}]
-    _publish(tmp_path, "bundled_model", "2026-01-02", rows=rows)
+    rows = [{"model": "mini", "precision": "fp32", "dim": 64, "mean": 0.65, "mean_sts": 0.71234, "sts_stsb_test": 0.68}]
+    published = {"rows": rows, "protocols": {"sts_stsb_test": "cosine"}, "bm25": {}}
+    _publish(tmp_path, "bundled_model", "2026-01-02", **published)
     text = "<!-- generated:quality -->\n<!-- /generated:quality -->\n"
     filled = generate.render(text, ROOT / "docs" / "reference" / "models.md")
-    assert "| mini | fp32 | 64 | 0.712 |" in filled
+    assert "| mini | fp32 | 64 | 0.650 | 0.712 |" in filled
     assert "(../../benchmarks/results/bundled_model_a-cpu_2026-01-02.json)" in filled
+    assert "| sts_stsb_test | 0.680 | - |" in generate.tasks()
 
 
 def test_the_footprint_names_size_import_and_first_vector(generate: ModuleType, tmp_path: Path) -> None:
