@@ -68,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--articles", type=Path, default=Path("../shared/data/text/wikipedia_articles.parquet"))
     parser.add_argument("--model", default=DEFAULT_TEXT_MODEL, help="name or folder")
-    parser.add_argument("--count", type=int, default=300, help="articles")
+    parser.add_argument("--count", type=int, default=150, help="articles")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
     if not options.articles.is_file():

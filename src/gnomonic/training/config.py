@@ -40,7 +40,7 @@ class LoopConfig:
     autocast: str = "bf16"
     """Precision of the products: "bf16" or "fp32"; weights and optimiser state are always float32."""
     compile: bool = False
-    """Let torch.compile make the encoder's kernels: minutes at the start, faster steps on a GPU."""
+    """Let torch.compile make the encoder's kernels: minutes at the start; what it gains has not been measured."""
     seed: int = 0
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
