@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 ARGS   ?=
-BENCHMARKS := embed_throughput embed_latency batching_waste install_size
+BENCHMARKS := embed_throughput embed_latency batching_waste train_throughput install_size
 q      ?= $(BENCHMARKS)
 
 BIN := $(VENV)/bin

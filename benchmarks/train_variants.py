@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import gzip
 import json
-import os
 import sys
 import tempfile
 import time
@@ -49,6 +48,7 @@ VARIANTS = (
     Variant(label="half the batch", overrides={"batch_size": 48}),
     Variant(label="vectors only", overrides={"similarity_weight": 0.0}),
     Variant(label="rankings only", overrides={"embedding_weight": 0.0}),
+    Variant(label="states of the tokens too", overrides={"token_weight": 2.0}),
     Variant(label="one source a batch", overrides={"sources_per_batch": 1}),
     Variant(label="whole documents, no sentences", overrides={"sentence_share": 0.0}),
     Variant(label="masked words for a quarter of the time first", overrides={}, mlm_share=0.25),
@@ -92,7 +92,7 @@ def make_stage(variant: Variant, folder: Path, work: Path) -> Any:
         texts = iter_texts([*(DATA / "pairs").glob("*.parquet")], max_chars=300)
         shrink_vocabulary(texts, folder / teacher, work / "tokenizer", size=variant.vocabulary, max_tokens=2048)
         model["tokenizer"] = str((work / "tokenizer").resolve())
-    steady = {"schedule": "constant", "warmup_steps": 40, "log_every": 5, "checkpoint_every": 100_000}
+    steady = {"schedule": "constant", "warmup_steps": 40, "log_every": 5, "checkpoint_every": 100_000, "workers": 0}
     recipe = read_recipe(RECIPE, DistillConfig, overrides={"loop": steady, "model": model, **variant.overrides})
     if not variant.contrastive:
         return DistillStage(recipe, folder)
@@ -158,7 +158,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", help="labels of the variants to run; default all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result")
     args = parser.parse_args(argv)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     rows = []
     for variant in VARIANTS:
         if args.only and variant.label not in args.only:

@@ -32,6 +32,11 @@ SYSTEMS = {
     "openvino-fp32": "OpenVINO, fp32",
     "openvino-bf16": "OpenVINO, bf16",
 }
+TRAINERS = {
+    "gnomonic": "**Gnomonic**",
+    "st-32": "sentence-transformers, mini-batches of 32",
+    "st-128": "sentence-transformers, mini-batches of 128",
+}
 KINDS = {
     "cls": "classification (accuracy)",
     "clu": "clustering (v-measure)",
@@ -206,8 +211,20 @@ def training_speed() -> str:
     if found is None:
         return "Not measured yet."
     path, result = found
-    bars = "\n".join(f"- {bar['name']}: {_number(bar['value'], '.2f')}" for bar in result["bars"])
-    return f"{bars}\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+    rows = [
+        [
+            row["case"],
+            TRAINERS.get(row["peer"], row["peer"]),
+            _number(row["tokens_per_s"], ",.0f"),
+            _number(row["share_of_gemm_peak"], ".0%"),
+            _number(row["peak_rss_gb"], ".1f"),
+        ]
+        for row in result["summary"]
+    ]
+    bars = "; ".join(f"{bar['name']} {_number(bar['value'], '.2g' if 'diff' in bar['name'] else '.2f')}"
+                     for bar in result["bars"])  # fmt: skip
+    table = _table(["step", "trainer", "tokens/s", "of the bf16 GEMM peak", "GB"], rows)
+    return f"{table}\n\n{bars}. From {_link(path, result)}, {result['environment']['date'][:10]}."
 
 
 def command_line() -> str:

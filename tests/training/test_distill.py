@@ -17,8 +17,9 @@ from safetensors.torch import load_file  # noqa: E402
 from gnomonic.errors import ConfigError  # noqa: E402
 from gnomonic.training import loop  # noqa: E402
 from gnomonic.training.config import LoopConfig, ModelConfig  # noqa: E402
-from gnomonic.training.distill import DistillConfig, DistillStage, principal_axes, start_from_words  # noqa: E402
+from gnomonic.training.distill import DistillBatch, DistillConfig, DistillStage  # noqa: E402
 from gnomonic.training.teacher import Words  # noqa: E402
+from gnomonic.training.transfer import principal_axes, start_from_words  # noqa: E402
 from tests.training.conftest import tiny_bert  # noqa: E402
 
 pytest.importorskip("sentence_transformers")
@@ -69,10 +70,11 @@ def test_the_student_learns_and_the_same_again(place: Path) -> None:
     _same(place / "one", place / "two")
 
 
-def test_a_run_that_went_on_equals_one_that_never_stopped(place: Path) -> None:
-    _train(place, _config(cache="whole"), "whole")
-    _train(place, _config(cache="parts"), "parts", stop_after=6)
-    _train(place, _config(cache="parts"), "parts")
+@pytest.mark.parametrize("token_weight", [0.0, 2.0])
+def test_a_run_that_went_on_equals_one_that_never_stopped(place: Path, token_weight: float) -> None:
+    _train(place, _config(cache="whole", token_weight=token_weight), "whole")
+    _train(place, _config(cache="parts", token_weight=token_weight), "parts", stop_after=6)
+    _train(place, _config(cache="parts", token_weight=token_weight), "parts")
     _same(place / "whole", place / "parts")
 
 
@@ -83,10 +85,49 @@ def _same(one: Path, other: Path) -> None:
         assert torch.equal(tensor, right[name]), name
 
 
-def test_chunks_do_not_change_the_gradient(place: Path) -> None:
+def test_tokens_learn_the_states_of_the_teachers_tokens(place: Path) -> None:
+    config = _config(steps=40, token_weight=2.0, long_every=0)
+    fresh, batch = DistillStage(config, place), DistillStage(config, place).batch(0)
+    _train(place, config, "out")
+    trained = DistillStage(replace(config, model=replace(config.model, init="out")), place)
+    assert _token_distance(trained, batch) < 0.5 * _token_distance(fresh, batch)
+
+
+def test_the_target_of_a_token_is_the_teachers_state_of_the_same_word(place: Path) -> None:
+    stage = DistillStage(_config(token_weight=2.0, chunk_tokens=0), place)
+    batch = stage.batch(0)
+    [chunk], [rows] = batch.chunks, batch.taught
+    names = {index: token for token, index in stage.encoder.tokenizer.vocabulary.items()}
+    words = [names[index] for index in chunk.input_ids[rows].tolist()]
+    assert {"where", "the", "here"} & set(words)
+    assert not {"[CLS]", "search_query", ":"} & set(words)
+    text = "where is the cat 3"
+    reading = stage.teacher.teacher.read([text])
+    sequences = stage.encoder.tokenizer.encode([text], max_tokens=24).sequences
+    [rows], found = stage._line_up(sequences, [""], [np.array([0])], reading)
+    theirs = {index: token for token, index in stage.teacher.teacher.vocabulary().items()}
+    spelt = [theirs[index] for index in reading.tokens[0].tolist()]
+    mine = [names[sequences[0][row]] for row in rows.tolist()]
+    assert {"[CLS]", "is", "the"} <= set(mine)
+    for token, target in zip(mine, found, strict=True):
+        torch.testing.assert_close(target, reading.states[spelt.index(token)] @ stage.axes)
+    assert not len(stage.batch(3).token_targets), "windows have none"
+
+
+def _token_distance(stage: DistillStage, batch: DistillBatch) -> float:
+    with torch.no_grad():
+        states = torch.cat([
+            stage.model(chunk.input_ids, chunk.lengths)[rows]
+            for chunk, rows in zip(batch.chunks, batch.taught, strict=True)
+        ])  # fmt: skip
+        return float(stage._token_loss(states, batch.token_targets))
+
+
+@pytest.mark.parametrize("token_weight", [0.0, 2.0])
+def test_chunks_do_not_change_the_gradient(place: Path, token_weight: float) -> None:
     grads = []
     for chunk_tokens in (0, 40):
-        stage = DistillStage(_config(chunk_tokens=chunk_tokens, long_every=0), place)
+        stage = DistillStage(_config(chunk_tokens=chunk_tokens, long_every=0, token_weight=token_weight), place)
         batch = stage.batch(0)
         assert (len(batch.chunks) > 1) == (chunk_tokens > 0)
         stage.backward(batch)
@@ -139,7 +180,7 @@ def test_words_both_know_are_copied_and_others_left(place: Path) -> None:
         ({"batch_size": 7}, r"sources_per_batch: 2 does not divide batch_size 7"),
         ({"sentence_share": 1.5}, r"sentence_share: 1.5 is not a share"),
         ({"temperature": 0.0}, r"temperature: 0.0 is not above 0"),
-        ({"embedding_weight": 0.0, "similarity_weight": 0.0}, r"one must be above 0"),
+        ({"embedding_weight": 0.0, "similarity_weight": 0.0}, r"one of the first two must be above 0"),
         ({"long_texts": ()}, r"long_every: steps of long windows need long_texts"),
         ({"loop": LoopConfig(max_steps=1, learning_rate=0.1, workers=2)}, r"loop.workers: .* choose 0 or 1"),
     ],

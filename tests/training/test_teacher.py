@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import gnomonic  # noqa: E402
 from gnomonic.catalog import DEFAULT_TEXT_MODEL  # noqa: E402
 from gnomonic.errors import CheckpointError, ConfigError  # noqa: E402
-from gnomonic.training.teacher import RememberedTeacher, Words, open_teacher  # noqa: E402
+from gnomonic.training.teacher import Reading, RememberedTeacher, Teacher, Words, open_teacher  # noqa: E402
 from tests.training.conftest import tiny_bert  # noqa: E402
 
 
@@ -30,6 +30,12 @@ class Counting:
         self.asked += texts
         rows = np.array([[len(text), text.count("a") + 1, 1.0, 0.5] for text in texts], np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        raise NotImplementedError
+
+    def vocabulary(self) -> dict[str, int]:
+        return {}
 
     def words(self) -> Words | None:
         return None
@@ -86,6 +92,21 @@ def test_a_model_of_ours_teaches_with_its_own_vectors(tmp_path: Path) -> None:
     wanted = gnomonic.load(DEFAULT_TEXT_MODEL).encode(texts, task_type="search_document").vectors
     assert teacher.prefixed
     assert (found * wanted).sum(1).min() > 0.999  # bfloat16 products
+    _check_reading(teacher, texts, layer_norm=True)
+
+
+def _check_reading(teacher: Teacher, texts: list[str], *, layer_norm: bool = False) -> None:
+    """The states' means are the vectors, and the tokens are the texts'."""
+    reading = teacher.read(texts)
+    assert len(reading.states) == sum(map(len, reading.tokens))
+    means = torch.stack([part.mean(0) for part in torch.split(reading.states, [len(ids) for ids in reading.tokens])])
+    if layer_norm:
+        means = torch.nn.functional.layer_norm(means, means.shape[1:])
+    vectors = torch.nn.functional.normalize(means, dim=1).numpy()
+    np.testing.assert_allclose((vectors * reading.vectors).sum(1), 1.0, atol=1e-3)
+    names = {index: token for token, index in teacher.vocabulary().items()}
+    pieces = [names[index] for index in reading.tokens[-1].tolist()]
+    assert "".join(piece.removeprefix("##") for piece in pieces) == f"[CLS]{texts[-1]}[SEP]"
 
 
 def test_a_sentence_transformers_folder_teaches_and_lends_its_words(tmp_path: Path) -> None:
@@ -96,6 +117,7 @@ def test_a_sentence_transformers_folder_teaches_and_lends_its_words(tmp_path: Pa
         ["cat here", "dog"], normalize_embeddings=True
     )
     assert (teacher.encode(["cat here", "dog"]) * wanted).sum(1).min() > 0.999
+    _check_reading(teacher, ["cat here", "the dog is there", "dog"])
     words = teacher.words()
     assert words is not None
     assert words.rows.shape == (len(words.vocabulary), 16)

@@ -30,7 +30,7 @@ def dedup(
     report_only: ReportOnly = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Drop equal and near-equal rows, and rows that evaluation files hold; the first of equal rows stays."""
+    """Drop equal and near-equal rows, and rows that evaluation files hold; killed, the same command goes on."""
     from gnomonic.cli.curation import Target, curate, judged_files
 
     target = Target(files=tuple(files), output=output, report_only=report_only, overwrite=overwrite)
@@ -41,7 +41,7 @@ def dedup(
     config, checks = DedupConfig(by=by, similarity=similarity), OverlapConfig(ngram=ngram, containment=containment)
     judged = read_judged(judged_files(against)) if against else None
     with curate(target) as work:
-        found = find_duplicates(work.pairs, config, work.progress)
-        overlap = find_overlap(work.pairs, judged, checks, work.progress) if judged else None
+        found = find_duplicates(work.pairs, config, work.place)
+        overlap = find_overlap(work.pairs, judged, checks, work.place) if judged else None
         report = dedup_report(work.pairs, found, config, overlap=overlap, judged=judged)
         work.finish(report, found.kept & (overlap.text < 0) if overlap else found.kept)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gnomonic.training.curation.pairs import Pairs
     from gnomonic.training.curation.report import Report
     from gnomonic.training.curation.vectors import VectorStore
+    from gnomonic.training.curation.workplace import Workplace
     from gnomonic.types import Embeddings, TaskType
 
 __all__ = ["CurateProgress", "Encoding", "Target", "Work", "curate", "curate_with", "judged_files", "search_device"]
@@ -43,6 +44,11 @@ class Target:
     report_only: bool = False
     overwrite: bool = False
     corpus: tuple[Path, ...] = ()
+
+    @property
+    def partial(self) -> Path:
+        """Folder for unfinished work, beside the output."""
+        return self.output.with_name(f"{self.output.name}.partial")
 
     def check(self) -> None:
         """Find what is wrong before any work is done.
@@ -121,24 +127,25 @@ class _Encoder:
 
 
 class Work:
-    """One run: the rows, the place of the vectors, and the end.
+    """One run: the rows, the place of what is worked out, and the end.
 
     Attributes:
         pairs: the rows.
-        progress: takes what is being done, how much of it is done and how much there is.
+        place: keeps what is finished, and shows how far it is.
     """
 
-    def __init__(self, target: Target, pairs: Pairs, progress: CurateProgress, store: VectorStore | None) -> None:
+    def __init__(self, target: Target, pairs: Pairs, place: Workplace) -> None:
         self.pairs = pairs
-        self.progress = progress
+        self.place = place
         self._target = target
-        self._store = store
 
     @property
     def store(self) -> VectorStore:
-        """Where vectors are kept; there with `curate_with` only."""
-        assert self._store is not None
-        return self._store
+        """The place as one of vectors; it is with `curate_with` only."""
+        from gnomonic.training.curation.vectors import VectorStore
+
+        assert isinstance(self.place, VectorStore)
+        return self.place
 
     def finish(
         self,
@@ -154,12 +161,13 @@ class Work:
         output = self._target.output
         rows = np.arange(len(self.pairs)) if keep is None else np.flatnonzero(keep)
         if not self._target.report_only:
-            write_pairs(self.pairs, rows, output, negatives=negatives, on_progress=self.progress)
+            write_pairs(self.pairs, rows, output, negatives=negatives, on_progress=self.place.on_progress)
         written = write_report(report, output)
         for name, value in report.details.items():
             typer.echo(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}")
-        if self._store is not None and self._store.truncated:
-            typer.echo(f"{self._store.truncated:,} texts were cut to fit the model or --max-tokens")
+        truncated = getattr(self.place, "truncated", 0)
+        if truncated:
+            typer.echo(f"{truncated:,} texts were cut to fit the model or --max-tokens")
         where = ", ".join(str(path) for path in ([] if self._target.report_only else [output]) + written)
         typer.echo(f"{report.rows_out:,} of {report.rows_in:,} rows are kept; wrote {where}")
 
@@ -188,14 +196,19 @@ def judged_files(paths: Sequence[Path]) -> list[Path]:
 
 @contextmanager
 def curate(target: Target) -> Iterator[Work]:
-    """Open the pairs.
+    """Open the pairs, and a place for unfinished work, which is deleted at the end.
 
     Raises:
         ConfigError: an input is absent, or lacks a column.
-        InputError: an input cannot be read.
+        InputError: an input cannot be read, or another process works on the same output.
     """
+    from gnomonic.training.curation.workplace import Workplace
+
     with CurateProgress() as progress:
-        yield Work(target, _open(target, progress), progress, None)
+        place = Workplace(target.partial, on_progress=progress)
+        with place.locked():
+            yield Work(target, _open(target, progress), place)
+            place.remove()
 
 
 @contextmanager
@@ -214,12 +227,12 @@ def curate_with(target: Target, encoding: Encoding) -> Iterator[Work]:
         torch.set_num_threads(encoding.threads)
     loading = {"device": encoding.device, "precision": encoding.precision}
     with CurateProgress() as progress, load(encoding.model, threads=encoding.threads, **loading) as encoder:
-        folder = target.cache or target.output.with_name(f"{target.output.name}.partial")
+        folder = target.cache or target.partial
         label = f"max_tokens={encoding.max_tokens}"
         embedder = _Encoder(encoder, encoding.max_tokens)
         store = VectorStore(folder, embedder, dim=encoding.dim, label=label, on_progress=progress)
         with store.locked():
-            yield Work(target, _open(target, progress), progress, store)
+            yield Work(target, _open(target, progress), store)
             if target.cache is None:
                 store.remove()
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnomonic.errors import ConfigError
-from gnomonic.models.nomic_bert import NomicBert
 from gnomonic.models.pooling import mean_pool
 from gnomonic.training import grad_cache
+from gnomonic.training.alignment import TokenAlignment
 from gnomonic.training.config import LoopConfig, ModelConfig, SourceConfig
 from gnomonic.training.data.pairs import Schedule, load_sources
 from gnomonic.training.data.tables import RowReader, open_tables
@@ -33,9 +33,10 @@ from gnomonic.training.encoders import (
 )
 from gnomonic.training.losses import embedding_distillation, similarity_distillation
 from gnomonic.training.plan import Lengths, SourceUse, Survey
-from gnomonic.training.teacher import RememberedTeacher, Words, open_teacher
+from gnomonic.training.teacher import Reading, RememberedTeacher, open_teacher
+from gnomonic.training.transfer import principal_axes, start_from_words
 
-__all__ = ["DistillBatch", "DistillConfig", "DistillStage", "principal_axes", "start_from_words"]
+__all__ = ["DistillBatch", "DistillConfig", "DistillStage"]
 
 _VIEWS_STREAM = 2
 """Keeps the draws of prefixes, sentences and windows apart from those of the schedule, which has the same seed."""
@@ -80,6 +81,9 @@ class DistillConfig:
     """Weight of 1 - cosine with the teacher's vector, turned so that its first values carry the most."""
     similarity_weight: float = 1.0
     """Weight of the divergence between student's and teacher's rankings of the batch's texts."""
+    token_weight: float = 0.0
+    """Weight of 1 - cosine with the teacher's last state of the same token, where both cut a text alike; above 0 the
+    teacher reads each text of a pair again, for its states are too many to keep."""
     temperature: float = 0.05
     """Similarities are divided by it before they are compared as rankings."""
     size_exponent: float = 1.0
@@ -104,10 +108,12 @@ class DistillConfig:
         if not 0.0 <= self.sentence_share <= 1.0:
             raise ConfigError(f"sentence_share: {self.sentence_share} is not a share; choose 0 to 1")
         if (
-            min(self.embedding_weight, self.similarity_weight) < 0
+            min(self.embedding_weight, self.similarity_weight, self.token_weight) < 0
             or self.embedding_weight + self.similarity_weight <= 0
         ):
-            raise ConfigError("embedding_weight, similarity_weight: one must be above 0, none below")
+            raise ConfigError(
+                "embedding_weight, similarity_weight, token_weight: one of the first two must be above 0, none below"
+            )
         if self.temperature <= 0:
             raise ConfigError(f"temperature: {self.temperature} is not above 0; 0.02 to 0.1 is usual")
         if self.long_every < 0 or (self.long_every > 0 and not (self.long_texts and self.long_tokens)):
@@ -120,10 +126,14 @@ class DistillBatch:
 
     chunks: list[Packed]
     """The texts, shortest first."""
+    taught: list[Tensor]
+    """[m] int64 per chunk: its tokens that have a target of their own."""
     place: Tensor
     """[texts] int64: where each text stands in the chunks laid end to end."""
     targets: Tensor
     """[texts, teacher dim] float32, unit rows."""
+    token_targets: Tensor
+    """[sum of m, teacher dim] float32, in the chunks' order."""
     share: float
     """Texts of this process over texts of the step."""
     label: str
@@ -158,10 +168,13 @@ class DistillStage:
         self.dims = matryoshka_dims(config.dims, self.encoder)
         cache = folder / config.cache
         self.teacher = RememberedTeacher(teacher, cache if world.size == 1 else cache / f"rank-{world.rank}")
-        if config.embedding_weight and self.teacher.dim < self.model.config.hidden_size:
+        self.alignment = None
+        if config.token_weight:
+            self.alignment = TokenAlignment(self.encoder.tokenizer.vocabulary, teacher.vocabulary())
+        if max(config.embedding_weight, config.token_weight) and self.teacher.dim < self.model.config.hidden_size:
             raise ConfigError(
-                f"embedding_weight: the teacher's {self.teacher.dim} values cannot fill the model's "
-                f"{self.model.config.hidden_size}; set it to 0 and learn from similarities alone"
+                f"embedding_weight, token_weight: the teacher's {self.teacher.dim} values cannot fill the model's "
+                f"{self.model.config.hidden_size}; set them to 0 and learn from similarities alone"
             )
         sources = load_sources(config.data, folder, config.sources)
         self.schedule = Schedule(
@@ -193,18 +206,27 @@ class DistillStage:
             texts, label = self._pair_texts(step, rng)
             length, targets = self.config.max_tokens, None
         prefixes = rng.choice(np.array(self.prefixes, dtype=object), size=len(texts)).tolist()
-        if targets is None:
-            targets = self._ask(texts, prefixes)
         limit = min(2 * length, self.model.config.max_positions)
         whole = [prefix + text for prefix, text in zip(prefixes, texts, strict=True)]
         sequences, _ = tokenise(self.encoder.tokenizer, whole, limit)
+        reading = None
+        if targets is None and self.alignment:
+            reading = self.teacher.teacher.read(whole if self.teacher.teacher.prefixed else texts)
+            targets = reading.vectors
+        elif targets is None:
+            targets = self._ask(texts, prefixes)
         chunks = split_by_length([len(ids) for ids in sequences], self.config.chunk_tokens)
-        place = torch.empty(len(sequences), dtype=torch.int64)
-        place[torch.from_numpy(np.concatenate(chunks))] = torch.arange(len(sequences))
+        taught, token_targets = self._line_up(sequences, prefixes, chunks, reading)
+        offset, place = 0, torch.empty(len(sequences), dtype=torch.int64)
+        for chunk, rows in zip(chunks, taught, strict=True):
+            place[torch.from_numpy(chunk)] = torch.arange(offset, offset + len(chunk))
+            offset += len(chunk) + len(rows)
         return DistillBatch(
             chunks=[pack([sequences[i] for i in chunk]) for chunk in chunks],
+            taught=taught,
             place=place,
             targets=torch.from_numpy(targets) @ self.axes,
+            token_targets=token_targets,
             share=1 / self.world.size,
             label=label,
         )
@@ -212,14 +234,23 @@ class DistillStage:
     def backward(self, batch: DistillBatch) -> float:
         """Add the gradient of this process's share of the loss; return the share."""
         place, targets = batch.place.to(self.device), batch.targets.to(self.device)
+        token_targets = batch.token_targets.to(self.device)
 
-        def encode(chunk: Packed) -> Tensor:
-            return mean_pool(self.model(chunk.input_ids.to(self.device), chunk.lengths), chunk.lengths)
+        def encode(chunk: tuple[Packed, Tensor]) -> Tensor:
+            packed, taught = chunk
+            states = self.model(packed.input_ids.to(self.device), packed.lengths)
+            pooled = mean_pool(states, packed.lengths)
+            return torch.cat([pooled, states[taught.to(self.device)].to(pooled.dtype)]) if len(taught) else pooled
 
-        def loss(pooled: Tensor) -> Tensor:
-            return batch.share * self._loss(pooled[place], targets)
+        def loss(found: Tensor) -> Tensor:
+            total = self._loss(found[place], targets)
+            if len(token_targets):
+                others = torch.ones(len(found), dtype=torch.bool, device=found.device)
+                others[place] = False
+                total = total + self.config.token_weight * self._token_loss(found[others], token_targets)
+            return batch.share * total
 
-        return grad_cache.backward(encode, batch.chunks, loss)
+        return grad_cache.backward(encode, list(zip(batch.chunks, batch.taught, strict=True)), loss)
 
     def survey(self) -> Survey:
         """Count rows by source, and measure the texts of a few steps as the student will see them."""
@@ -267,6 +298,38 @@ class DistillStage:
                     )
                 total = total + config.similarity_weight * torch.stack(parts).mean()
         return total
+
+    def _token_loss(self, states: Tensor, targets: Tensor) -> Tensor:
+        # The vector is the norm of the mean of the states, and a norm's centring can as well come before the mean.
+        with torch.autocast(states.device.type, enabled=False):
+            centred = states.float() - states.float().mean(dim=1, keepdim=True)
+            return embedding_distillation(centred, targets[:, : states.shape[1]])
+
+    def _line_up(
+        self,
+        sequences: Sequence[NDArray[np.int32]],
+        prefixes: Sequence[str],
+        chunks: Sequence[NDArray[np.int64]],
+        reading: Reading | None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Find the tokens that the teacher cut alike: their places in each chunk, and its states of them."""
+        if reading is None or self.alignment is None:
+            return [torch.empty(0, dtype=torch.int64)] * len(chunks), torch.empty(0, self.teacher.dim)
+        skips = dict.fromkeys(prefixes, 0)
+        if not self.teacher.teacher.prefixed:
+            spelt = self.encoder.tokenizer.token_ids(list(skips))
+            skips = {prefix: self.alignment.length(ids) for prefix, ids in zip(skips, spelt, strict=True)}
+        ours, theirs = self.alignment.match(sequences, [skips[prefix] for prefix in prefixes], reading.tokens)
+        partner = np.full(sum(map(len, sequences)), -1)
+        partner[ours] = theirs
+        ends = np.cumsum([len(ids) for ids in sequences])
+        taught, found = [], []
+        for chunk in chunks:
+            partners = np.concatenate([partner[ends[i] - len(sequences[i]) : ends[i]] for i in chunk])
+            rows = np.flatnonzero(partners >= 0)
+            taught.append(torch.from_numpy(rows))
+            found.append(partners[rows])
+        return taught, reading.states[torch.from_numpy(np.concatenate(found))] @ self.axes
 
     def _pair_texts(self, step: int, rng: np.random.Generator) -> tuple[list[str], str]:
         texts, names = [], []
@@ -324,43 +387,3 @@ class DistillStage:
         np.save(partial, axes)
         partial.replace(path)
         return axes
-
-
-def principal_axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rotation that puts most of the vectors' energy into the first values, as Matryoshka sizes want it.
-
-    The eigenvectors of VᵀV by falling eigenvalue, not centred, so that cosines stay what they are.
-
-    Args:
-        vectors: [n, dim].
-
-    Returns:
-        [dim, dim] float32, orthogonal; `vectors @ axes` are the turned vectors.
-    """
-    _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
-    axes = axes[:, ::-1]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return np.ascontiguousarray(axes * signs, dtype=np.float32)
-
-
-def start_from_words(model: NomicBert, vocabulary: dict[str, int], words: Words | None) -> None:
-    """Copy the teacher's rows of the words both know, and the norm after them, into a fresh student.
-
-    Args:
-        model: changed in place. Rows of words that the teacher lacks stay as they are.
-        vocabulary: row of each of the student's tokens.
-        words: the teacher's.
-
-    Raises:
-        ConfigError: the teacher has no such table, or one of another width.
-    """
-    table = model.embeddings.word_embeddings.weight
-    if words is None or words.rows.shape[1] != table.shape[1]:
-        found = "none" if words is None else f"one of width {words.rows.shape[1]}"
-        raise ConfigError(f"start_words: the teacher has {found}; the model needs a BERT's of width {table.shape[1]}")
-    shared = [(row, words.vocabulary[token]) for token, row in vocabulary.items() if token in words.vocabulary]
-    own, theirs = (np.array(side) for side in zip(*shared, strict=True))
-    with torch.no_grad():
-        table[torch.from_numpy(own)] = torch.from_numpy(words.rows[theirs])
-        for parameter, value in zip((model.emb_ln.weight, model.emb_ln.bias), words.norm, strict=True):
-            parameter.copy_(torch.from_numpy(value))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from gnomonic import catalog
@@ -20,10 +21,12 @@ from gnomonic.models.pooling import mean_pool
 from gnomonic.training.config import ModelConfig
 from gnomonic.training.encoders import TrainedEncoder, build_model, pack, split_by_length, tokenise, training_device
 
-__all__ = ["RememberedTeacher", "Teacher", "Words", "open_teacher"]
+__all__ = ["Reading", "RememberedTeacher", "Teacher", "Words", "open_teacher"]
 
 # Tokens that go through a teacher of ours at once: enough for large products, little beside a training step.
 _CHUNK_TOKENS = 8192
+# A peer pads its groups to the longest text: small ones pad less, and their products are as fast from here on.
+_GROUP_TOKENS = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,18 @@ class Words:
     """Weight and bias of that layer norm, each [width]."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a teacher makes of some texts, token by token."""
+
+    vectors: NDArray[np.float32]
+    """[texts, dim], rows of unit length."""
+    tokens: list[NDArray[np.int32]]
+    """Its own ids per text, special tokens included."""
+    states: Tensor
+    """[tokens, dim] float32: its last layer, the texts laid end to end."""
+
+
 class Teacher(Protocol):
     """A finished model."""
 
@@ -49,6 +64,14 @@ class Teacher(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [n, dim] float32, rows of unit length."""
+        ...
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        """Return the vectors with the tokens and the states they are the means of."""
+        ...
+
+    def vocabulary(self) -> dict[str, int]:
+        """Return the id of every token."""
         ...
 
     def words(self) -> Words | None:
@@ -71,13 +94,44 @@ class _SentenceTransformersTeacher:
         self.max_tokens = int(self._model.max_seq_length or 512)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        device = training_device().type
-        with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16):
-            vectors = self._model.encode(
-                list(texts), batch_size=32, normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
-            )
-        found: NDArray[np.float32] = F.normalize(vectors.float(), dim=1).cpu().numpy()
-        return found
+        return self._run(texts, self._tokenise(texts), None)
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        tokens = self._tokenise(texts)
+        states: list[Tensor] = [torch.empty(0)] * len(texts)
+        vectors = self._run(texts, tokens, states)
+        return Reading(vectors=vectors, tokens=tokens, states=torch.cat(states))
+
+    def vocabulary(self) -> dict[str, int]:
+        return dict(self._model.tokenizer.get_vocab())
+
+    def _tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        found = self._model.tokenizer(
+            [text.strip() for text in texts], truncation=True, max_length=self.max_tokens, return_attention_mask=False
+        )
+        return [np.array(ids, np.int32) for ids in found["input_ids"]]
+
+    def _run(
+        self, texts: Sequence[str], tokens: Sequence[NDArray[np.int32]], states: list[Tensor] | None
+    ) -> NDArray[np.float32]:
+        """Encode groups of similar lengths, which pads little; fill in `states` where they are wanted."""
+        device = training_device()
+        vectors: NDArray[np.float32] | None = None
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
+            for group in split_by_length([len(ids) for ids in tokens], _GROUP_TOKENS):
+                padded = self._model.tokenizer.pad(
+                    {"input_ids": [tokens[i].tolist() for i in group]}, return_tensors="pt"
+                )
+                found = self._model({name: value.to(device) for name, value in padded.items()})
+                rows = F.normalize(found["sentence_embedding"].float(), dim=1).cpu().numpy()
+                if vectors is None:
+                    vectors = np.empty((len(texts), rows.shape[1]), np.float32)
+                vectors[group] = rows
+                if states is not None:
+                    for i, hidden in zip(group, found["token_embeddings"].float(), strict=True):
+                        states[i] = hidden[: len(tokens[i])]
+        assert vectors is not None, "no texts"
+        return vectors
 
     def words(self) -> Words | None:
         inner = getattr(self._model[0], "auto_model", None)
@@ -100,13 +154,28 @@ class _OwnTeacher:
         self._model = encoder.model.to(training_device()).eval()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._run(tokenise(self._encoder.tokenizer, texts, self.max_tokens)[0], None)
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        tokens, _ = tokenise(self._encoder.tokenizer, texts, self.max_tokens)
+        states: list[Tensor] = [torch.empty(0)] * len(texts)
+        vectors = self._run(tokens, states)
+        return Reading(vectors=vectors, tokens=tokens, states=torch.cat(states))
+
+    def vocabulary(self) -> dict[str, int]:
+        return self._encoder.tokenizer.vocabulary
+
+    def _run(self, sequences: Sequence[NDArray[np.int32]], states: list[Tensor] | None) -> NDArray[np.float32]:
         device = training_device()
-        sequences, _ = tokenise(self._encoder.tokenizer, texts, self.max_tokens)
-        vectors = np.empty((len(texts), self._encoder.spec.hidden_size), np.float32)
+        vectors = np.empty((len(sequences), self._encoder.spec.hidden_size), np.float32)
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
             for chunk in split_by_length([len(ids) for ids in sequences], _CHUNK_TOKENS):
                 packed = pack([sequences[i] for i in chunk]).to(device)
-                pooled = mean_pool(self._model(packed.input_ids, packed.lengths), packed.lengths)
+                found = self._model(packed.input_ids, packed.lengths)
+                pooled = mean_pool(found, packed.lengths)
+                if states is not None:
+                    for i, rows in zip(chunk, torch.split(found.float(), packed.lengths), strict=True):
+                        states[i] = rows
                 if self._encoder.spec.layer_norm:
                     pooled = F.layer_norm(pooled, pooled.shape[1:], eps=1e-5)
                 vectors[chunk] = F.normalize(pooled, dim=1).cpu().numpy()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,13 +18,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gnomonic.training.curation.dedup import DedupConfig, find_duplicates
 from gnomonic.training.curation.filter import FilterConfig, consistency_ranks
 from gnomonic.training.curation.mine import MineConfig, mine, negatives_of
+from gnomonic.training.curation.overlap import Judged, OverlapConfig, find_overlap
 from gnomonic.training.curation.pairs import Pairs, write_pairs
 from gnomonic.training.curation.vectors import VectorStore
+from gnomonic.training.curation.workplace import Workplace
 from gnomonic.types import Embeddings, Usage
 
-__all__ = ["WordEncoder", "curate_then_die", "pairs_of", "run_all"]
+__all__ = ["Scratch", "WordEncoder", "curate_then_die", "pairs_of", "run_all"]
 
 WIDTH = 48
 
@@ -49,6 +55,14 @@ class WordEncoder:
         return Embeddings(vectors=vectors, model="words", usage=Usage(prompt_tokens=0, total_tokens=0))
 
 
+class Scratch(Workplace):
+    """A workplace in a folder that goes with it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(tempfile.mkdtemp()))
+        weakref.finalize(self, shutil.rmtree, self.folder)
+
+
 def pairs_of(rows: Sequence[Mapping[str, Any]], corpus: Sequence[str] | None = None) -> Pairs:
     """Return pairs from rows of query, document and perhaps source and negatives."""
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("query", "document")}
@@ -60,7 +74,7 @@ def pairs_of(rows: Sequence[Mapping[str, Any]], corpus: Sequence[str] | None = N
 
 
 def run_all(folder: Path, encoder: WordEncoder | None = None) -> None:
-    """Filter, mine and write 60 rows of two sources with vectors kept in `folder`."""
+    """Filter, mine, drop duplicates and write 60 rows of two sources with vectors kept in `folder`."""
     words = [f"w{i}" for i in range(40)]
     rows = [
         {
@@ -75,6 +89,10 @@ def run_all(folder: Path, encoder: WordEncoder | None = None) -> None:
     with store.locked():
         ranks = consistency_ranks(pairs, store, FilterConfig(block_rows=16))
         mined = mine(pairs, store, MineConfig(negatives=2, pool=4))
+        unique = find_duplicates(pairs, DedupConfig(), store).kept
+        judged = Judged(files=("one",), texts=("w0 w0 0", "w3 w9 3 w3 w21 w33 d3"), file=np.zeros(2, np.int64))
+        held = find_overlap(pairs, judged, OverlapConfig(ngram=2), store).text >= 0
+        write_pairs(pairs, np.flatnonzero(unique & ~held), folder / "unique.parquet")
         write_pairs(pairs, np.flatnonzero(ranks <= 2), folder / "filtered.parquet")
         write_pairs(pairs, np.arange(60), folder / "mined.parquet", negatives=negatives_of(pairs, mined))
         store.remove()

@@ -9,24 +9,25 @@ pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
 from gnomonic.errors import ConfigError
-from gnomonic.training.curation import dedup
+from gnomonic.training.curation import dedup, workplace
 from gnomonic.training.curation.dedup import DedupConfig, Duplicates, band_shape, dedup_report, find_duplicates
 from gnomonic.training.curation.pairs import Pairs
 from gnomonic.training.curation.words import Ngrams
-from tests.training.curation.stand_ins import pairs_of
+from tests.training.curation.stand_ins import Scratch, pairs_of
 
 LONG = "the quick brown fox jumps over the lazy dog while seven wizards brew a strange potion in the old stone tower"
 
 
 def _keepers(documents: list[str], **options: object) -> list[int]:
     pairs = pairs_of([{"query": "what is it", "document": text} for text in documents])
-    return find_duplicates(pairs, DedupConfig(**options)).keeper.tolist()  # type: ignore[arg-type]
+    return find_duplicates(pairs, DedupConfig(**options), Scratch()).keeper.tolist()  # type: ignore[arg-type]
 
 
 def test_the_first_of_equal_rows_stays() -> None:
     found = find_duplicates(
         pairs_of([{"query": q, "document": d} for q, d in [("A", "x y"), ("b", "x y"), ("a ", "X  y"), ("a", "z")]]),
         DedupConfig(),
+        Scratch(),
     )
     assert found.keeper.tolist() == [0, 1, 0, 3]
     assert found.exact.tolist() == [False, False, True, False]
@@ -45,9 +46,9 @@ def test_both_the_query_and_the_document_must_be_alike() -> None:
     rows = [{"query": f"question number {i} of many", "document": LONG} for i in range(3)]
     rows.append({"query": rows[0]["query"].upper() + "?", "document": LONG + "."})
     pairs = pairs_of(rows)
-    assert find_duplicates(pairs, DedupConfig()).keeper.tolist() == [0, 1, 2, 0]
-    assert find_duplicates(pairs, DedupConfig(by="document")).keeper.tolist() == [0, 0, 0, 0]
-    assert find_duplicates(pairs, DedupConfig(by="query")).keeper.tolist() == [0, 1, 2, 0]
+    assert find_duplicates(pairs, DedupConfig(), Scratch()).keeper.tolist() == [0, 1, 2, 0]
+    assert find_duplicates(pairs, DedupConfig(by="document"), Scratch()).keeper.tolist() == [0, 0, 0, 0]
+    assert find_duplicates(pairs, DedupConfig(by="query"), Scratch()).keeper.tolist() == [0, 1, 2, 0]
 
 
 def _versions(seed: int) -> list[str]:
@@ -109,7 +110,7 @@ def test_a_crowd_of_alike_rows_is_cheap_and_complete(monkeypatch: pytest.MonkeyP
 def test_batches_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = _versions(2)
     expected = _keepers(texts)
-    monkeypatch.setattr(dedup, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(workplace, "_CHUNK_ROWS", 7)
     monkeypatch.setattr(dedup, "_BATCH_PAIRS", 5)
     assert _keepers(texts) == expected
 
@@ -128,7 +129,7 @@ def test_texts_of_few_or_no_words_are_no_trouble() -> None:
 
 def test_the_report_shows_what_was_dropped_and_for_what() -> None:
     pairs: Pairs = pairs_of([{"query": "q", "document": LONG}, {"query": "q", "document": LONG + " x"}] * 2)
-    found = find_duplicates(pairs, DedupConfig())
+    found = find_duplicates(pairs, DedupConfig(), Scratch())
     report = dedup_report(pairs, found, DedupConfig())
     assert (report.rows_in, report.rows_out) == (4, 1)
     assert report.details == {"exact duplicates": 2, "near duplicates": 1}
@@ -144,3 +145,26 @@ def test_the_report_shows_what_was_dropped_and_for_what() -> None:
 def test_settings_out_of_range_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DedupConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_run_cut_off_while_comparing_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = pairs_of([{"query": "what is it", "document": text} for text in _versions(3)])
+    expected = find_duplicates(pairs, DedupConfig(), Scratch()).keeper
+    monkeypatch.setattr(dedup, "_BATCH_PAIRS", 5)
+    monkeypatch.setattr(dedup, "_SAVE_EVERY", 2)
+    place, plain, compared = Scratch(), dedup._compare, []
+
+    def compare(pairs: Pairs, config: DedupConfig, candidates: np.ndarray, root: np.ndarray) -> None:
+        if len(compared) == 9:
+            raise KeyboardInterrupt
+        compared.append(candidates)
+        plain(pairs, config, candidates, root)
+
+    monkeypatch.setattr(dedup, "_compare", compare)
+    with pytest.raises(KeyboardInterrupt):
+        find_duplicates(pairs, DedupConfig(), place)
+    first = list(compared)
+    compared.clear()
+    monkeypatch.setattr(dedup, "_compare", lambda *arguments: (compared.append(arguments[2]), plain(*arguments)))
+    assert find_duplicates(pairs, DedupConfig(), place).keeper.tolist() == expected.tolist()
+    assert compared[0].tolist() == first[8].tolist(), "saved after every second batch, so the ninth comes again"

@@ -17,7 +17,7 @@ from gnomonic.errors import ConfigError, InputError  # noqa: E402
 from gnomonic.training.curation import overlap as module  # noqa: E402
 from gnomonic.training.curation.dedup import DedupConfig, dedup_report, find_duplicates  # noqa: E402
 from gnomonic.training.curation.overlap import Judged, OverlapConfig, find_overlap, read_judged  # noqa: E402
-from tests.training.curation.stand_ins import pairs_of  # noqa: E402
+from tests.training.curation.stand_ins import Scratch, pairs_of  # noqa: E402
 
 STORY = (
     "a small ship left the harbour before dawn and sailed north along the rocky coast until the wind turned and the "
@@ -31,7 +31,7 @@ def _judged(*texts: str) -> Judged:
 
 def _found(documents: list[str], judged: Judged, **options: float) -> list[int]:
     pairs = pairs_of([{"query": f"q{i}", "document": text} for i, text in enumerate(documents)])
-    return find_overlap(pairs, judged, OverlapConfig(**options)).text.tolist()  # type: ignore[arg-type]
+    return find_overlap(pairs, judged, OverlapConfig(**options), Scratch()).text.tolist()  # type: ignore[arg-type]
 
 
 def test_equal_texts_are_found_in_queries_and_documents() -> None:
@@ -42,7 +42,7 @@ def test_equal_texts_are_found_in_queries_and_documents() -> None:
             {"query": "z", "document": "dog cat"},
         ]
     )
-    found = find_overlap(pairs, _judged("What is it?", "dog"), OverlapConfig())
+    found = find_overlap(pairs, _judged("What is it?", "dog"), OverlapConfig(), Scratch())
     assert found.text.tolist() == [1, 0, -1]
     assert found.exact.tolist() == [True, True, False]
 
@@ -111,7 +111,10 @@ def test_the_report_counts_by_evaluation_file() -> None:
         [{"query": "a", "document": STORY}, {"query": "b", "document": "dog"}, {"query": "c", "document": "d"}]
     )
     judged = _judged(STORY + " x", "dog")
-    found, overlap = find_duplicates(pairs, DedupConfig()), find_overlap(pairs, judged, OverlapConfig())
+    found, overlap = (
+        find_duplicates(pairs, DedupConfig(), Scratch()),
+        find_overlap(pairs, judged, OverlapConfig(), Scratch()),
+    )
     report = dedup_report(pairs, found, DedupConfig(), overlap=overlap, judged=judged)
     assert report.rows_out == 1
     assert report.details["rows equal to an evaluation text"] == 1
@@ -131,5 +134,5 @@ def test_settings_out_of_range_are_named() -> None:
 
 def test_an_equal_text_is_named_before_one_that_is_shared_in_part() -> None:
     pairs = pairs_of([{"query": f"{STORY} and more", "document": "dog"}])
-    found = find_overlap(pairs, _judged(STORY, "dog"), OverlapConfig())
+    found = find_overlap(pairs, _judged(STORY, "dog"), OverlapConfig(), Scratch())
     assert (found.text.tolist(), found.exact.tolist()) == ([1], [True])

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
 
 from gnomonic.errors import GnomonicError, InputError
-from gnomonic.training.curation import vectors
+from gnomonic.training.curation import workplace
 from gnomonic.training.curation.vectors import VectorStore
 from gnomonic.training.curation.words import text_key
 from gnomonic.types import TaskType
@@ -26,7 +26,7 @@ QUERY = TaskType.SEARCH_QUERY
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors, "_CHUNK_TEXTS", 3)
+    monkeypatch.setattr(workplace, "_CHUNK_ROWS", 3)
 
 
 def _embed(folder: Path, encoder: WordEncoder | None = None, *, task: TaskType = QUERY, **options: object) -> tuple:
@@ -63,7 +63,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flip", "log", "no log"])
 def test_damaged_chunks_are_embedded_again(tmp_path: Path, damage: str) -> None:
     expected, _ = _embed(tmp_path)
-    (path,) = tmp_path.glob("*.f16")
+    (path,) = tmp_path.glob("*.rows")
     log = path.with_suffix(".log")
     data = bytearray(path.read_bytes())
     if damage == "cut":
@@ -94,7 +94,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_finished(tmp_path: Path, monkeypa
         if calls == 4:  # the probe, two chunks, and then no room
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(vectors.os, "fsync", full)
+    monkeypatch.setattr(workplace.os, "fsync", full)
     with pytest.raises(GnomonicError, match="No space left") as caught:
         _embed(tmp_path)
     assert "run the same command again" in caught.value.hint
@@ -116,7 +116,7 @@ def test_a_run_killed_at_any_change_goes_on_to_the_same_bytes(processes: ForkSer
     complete = WordEncoder()
     run_all(whole, complete)
     expected = {path.name: path.read_bytes() for path in whole.iterdir()}
-    assert expected.keys() == {"filtered.parquet", "mined.parquet"}
+    assert expected.keys() == {"filtered.parquet", "mined.parquet", "unique.parquet"}
     killed, embedded = 0, []
     for fatal in range(1, 400, 14):
         folder = tmp_path / f"killed-{fatal}"

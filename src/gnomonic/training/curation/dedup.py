@@ -6,7 +6,6 @@ rows to compare; what decides is the Jaccard similarity of their runs of three w
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -17,16 +16,18 @@ from gnomonic.errors import ConfigError
 from gnomonic.training.curation.overlap import Judged, Overlap
 from gnomonic.training.curation.pairs import Pairs
 from gnomonic.training.curation.report import Report, count_by_source
-from gnomonic.training.curation.vectors import Progress
 from gnomonic.training.curation.words import Ngrams
+from gnomonic.training.curation.workplace import Workplace, digest_of
 
 __all__ = ["DedupConfig", "Duplicates", "band_shape", "dedup_report", "find_duplicates"]
 
 _HASHES = 128
 _RECALL = 0.999
-_BATCH_ROWS = 2048
 _BATCH_PAIRS = 8192
+_SAVE_EVERY = 64
+"""Batches of comparisons after which the state of them is kept."""
 _NEIGHBOURS = 32
+_COLUMNS_AT_ONCE = 8
 _EXAMPLES = 20
 _COLUMNS = {"pair": ("query", "document"), "query": ("query",), "document": ("document",)}
 
@@ -86,7 +87,7 @@ def band_shape(similarity: float) -> tuple[int, int]:
     return _HASHES, 1
 
 
-def find_duplicates(pairs: Pairs, config: DedupConfig, on_progress: Progress | None = None) -> Duplicates:
+def find_duplicates(pairs: Pairs, config: DedupConfig, place: Workplace) -> Duplicates:
     """Find rows that repeat an earlier row.
 
     Every near duplicate is at least as similar to the row that is kept for it as asked for: chains of small changes do
@@ -96,39 +97,45 @@ def find_duplicates(pairs: Pairs, config: DedupConfig, on_progress: Progress | N
     Args:
         pairs: the rows.
         config: what counts as a duplicate.
-        on_progress: hears how far it is.
+        place: keeps what is finished.
     """
     columns = _COLUMNS[config.by]
     key = pairs.keys[columns[0]][: len(pairs)]
     if len(columns) == 2:
         key = key * np.uint64(0x9E3779B97F4A7C15) ^ pairs.keys[columns[1]][: len(pairs)]
-    _, first, place = np.unique(key, return_index=True, return_inverse=True)
-    keeper = first[place.reshape(-1)].astype(np.int64)
+    _, first, group = np.unique(key, return_index=True, return_inverse=True)
+    keeper = first[group.reshape(-1)].astype(np.int64)
     exact = keeper != np.arange(len(pairs))
     if config.similarity < 1:
-        _mark_near(pairs, config, keeper, on_progress)
+        _mark_near(pairs, config, keeper, place)
     return Duplicates(keeper=keeper, exact=exact)
 
 
-def _mark_near(pairs: Pairs, config: DedupConfig, keeper: NDArray[np.int64], on_progress: Progress | None) -> None:
+def _mark_near(pairs: Pairs, config: DedupConfig, keeper: NDArray[np.int64], place: Workplace) -> None:
     """Set the keeper of near duplicates, and of exact duplicates of those."""
     rows = np.sort(np.unique(keeper))
-    with tempfile.TemporaryFile() as stream:
-        bands, size = band_shape(config.similarity)
-        signatures = np.memmap(stream, np.uint64, "w+", shape=(bands, max(len(rows), 1)))
-        for begin in range(0, len(rows), _BATCH_ROWS):
-            part = rows[begin : begin + _BATCH_ROWS]
-            signatures[:, begin : begin + len(part)] = _bands(pairs, part, config, (bands, size))
-            if on_progress is not None:
-                on_progress("hashing", begin + len(part), len(rows))
-        candidates = _candidates(signatures[:, : len(rows)])
-        del signatures
-    root = np.arange(len(pairs))
-    for begin in range(0, len(candidates), _BATCH_PAIRS):
-        part = rows[candidates[begin : begin + _BATCH_PAIRS]]
-        _compare(pairs, config, part, root)
-        if on_progress is not None:
-            on_progress("comparing", begin + len(part), len(candidates))
+    shape = band_shape(config.similarity)
+    key = digest_of("dedup", *(pairs.keys[column][: len(pairs)] for column in _COLUMNS[config.by]), config)
+
+    def hashed(begin: int, end: int) -> NDArray[np.uint64]:
+        return _bands(pairs, rows[begin:end], config, shape).T
+
+    candidates = place.result(
+        f"{key}-candidates",
+        lambda: _candidates(place.rows(key, (len(rows), shape[0]), np.uint64, hashed, what="hashing")),
+    )
+    place.drop(key)
+    # The first value says how many candidates are done, the others what is known of the rows by then.
+    state = place.get(f"{key}-compared")
+    state = np.concatenate([[0], np.arange(len(pairs))]) if state is None else state
+    root = state[1:]
+    for begin in range(int(state[0]), len(candidates), _BATCH_PAIRS):
+        end = min(begin + _BATCH_PAIRS, len(candidates))
+        _compare(pairs, config, rows[candidates[begin:end]], root)
+        place.tell("comparing", end, len(candidates))
+        if (end // _BATCH_PAIRS) % _SAVE_EVERY == 0 or end == len(candidates):
+            state[0] = end
+            place.put(f"{key}-compared", state)
     keeper[:] = root[keeper]
 
 
@@ -153,15 +160,15 @@ def _bands(pairs: Pairs, rows: NDArray[np.int64], config: DedupConfig, shape: tu
     return values
 
 
-def _candidates(signatures: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return pairs of columns (i, j), i < j, that share a band, each once, ordered by j: [n, 2].
+def _candidates(signatures: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return pairs of rows (i, j), i < j, that share a band, each once, ordered by j: [n, 2].
 
-    Of many columns that share a band, each is compared with the first and with the nearest before it, so that the work
+    Of many rows that share a band, each is compared with the first and with the nearest before it, so that the work
     stays in proportion to their number.
     """
-    total = signatures.shape[1]
+    total = len(signatures)
     codes = [np.empty(0, np.int64)]
-    for band in signatures:
+    for band in _columns(signatures):
         order = np.argsort(band, kind="stable")
         sorted_band = band[order]
         starts = np.flatnonzero(np.append(True, sorted_band[1:] != sorted_band[:-1]))
@@ -177,6 +184,12 @@ def _candidates(signatures: NDArray[np.uint64]) -> NDArray[np.int64]:
         codes = [np.unique(np.concatenate(codes))]
     j, i = np.divmod(codes[0], max(total, 1))
     return np.stack([i, j], axis=1)
+
+
+def _columns(signatures: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    """Give one column after another, reading the rows, which may be on disk, once for several of them."""
+    for begin in range(0, signatures.shape[1], _COLUMNS_AT_ONCE):
+        yield from np.ascontiguousarray(signatures[:, begin : begin + _COLUMNS_AT_ONCE].T)
 
 
 def _compare(pairs: Pairs, config: DedupConfig, candidates: NDArray[np.int64], root: NDArray[np.int64]) -> None:

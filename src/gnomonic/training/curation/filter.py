@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from gnomonic.errors import ConfigError
 from gnomonic.training.curation.pairs import Pairs, Texts
 from gnomonic.training.curation.report import Report, count_by_source
-from gnomonic.training.curation.vectors import VectorStore, digest_of
+from gnomonic.training.curation.vectors import VectorStore
+from gnomonic.training.curation.workplace import digest_of
 from gnomonic.types import TaskType
 
 __all__ = ["FilterConfig", "consistency_ranks", "filter_report"]
@@ -81,8 +82,8 @@ def consistency_ranks(
 
         ranks[rows] = store.result(key, partial(_ranks, pairs, store, config, queries, documents))
         if not keep_vectors:
-            store.drop(queries.keys, tasks[0])
-            store.drop(documents.keys, tasks[1])
+            store.drop_vectors(queries.keys, tasks[0])
+            store.drop_vectors(documents.keys, tasks[1])
     return ranks
 
 

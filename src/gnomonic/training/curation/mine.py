@@ -18,8 +18,9 @@ from gnomonic.errors import ConfigError
 from gnomonic.training.curation.neighbors import Search
 from gnomonic.training.curation.pairs import Pairs, Texts
 from gnomonic.training.curation.report import Report, count_by_source
-from gnomonic.training.curation.vectors import VectorStore, digest_of
+from gnomonic.training.curation.vectors import VectorStore
 from gnomonic.training.curation.words import text_key
+from gnomonic.training.curation.workplace import digest_of
 from gnomonic.types import TaskType
 
 __all__ = ["MineConfig", "Mined", "mine", "mine_report", "negatives_of"]
@@ -187,8 +188,8 @@ class _Group:
     def drop(self) -> None:
         """Delete the vectors; what was found with them is kept."""
         self.__dict__.pop("_search", None)
-        self._store.drop(self._queries.keys, self._tasks[0])
-        self._store.drop(self._documents.keys, self._tasks[1])
+        self._store.drop_vectors(self._queries.keys, self._tasks[0])
+        self._store.drop_vectors(self._documents.keys, self._tasks[1])
 
     def _tile(self, places: NDArray[np.int64], own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
         query, document = self._queries.place[places], self._documents.place[places]

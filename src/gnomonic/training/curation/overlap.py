@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from gnomonic.errors import ConfigError, InputError
 from gnomonic.training.curation.pairs import Pairs
-from gnomonic.training.curation.vectors import Progress
 from gnomonic.training.curation.words import Ngrams, text_key
+from gnomonic.training.curation.workplace import Workplace, digest_of
 
 __all__ = ["Judged", "Overlap", "OverlapConfig", "find_overlap", "read_judged"]
 
 _BATCH_ROWS = 2048
+_COLUMNS = ("document", "query")
 _NOT_TEXT = {"id", "qid", "did", "type", "label", "score", "source"}
 _COMMON = 256
 """A run of words that stands in more evaluation texts than this is a phrase, and says nothing."""
@@ -142,32 +143,35 @@ def _columns(path: Path) -> Iterator[str]:
             yield from (text for text in batch.column(0).to_pylist() if text)
 
 
-def find_overlap(pairs: Pairs, judged: Judged, config: OverlapConfig, on_progress: Progress | None = None) -> Overlap:
+def find_overlap(pairs: Pairs, judged: Judged, config: OverlapConfig, place: Workplace) -> Overlap:
     """Find the rows whose query or document holds an evaluation text.
 
     Args:
         pairs: the rows.
         judged: the texts of the evaluation.
         config: what counts as holding.
-        on_progress: hears how far it is.
+        place: keeps what is finished.
     """
     text = np.full(len(pairs), -1, np.int64)
-    order, keys = _sorted(np.array([text_key(item) for item in judged.texts], np.uint64))
-    for column in ("document", "query"):
+    judged_keys = np.array([text_key(item) for item in judged.texts], np.uint64)
+    order, keys = _sorted(judged_keys)
+    index = _Index(judged.texts, config)
+    for column in _COLUMNS:
         own = pairs.keys[column][: len(pairs)]
         at = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
         equal = keys[at] == own
         text[equal] = order[at[equal]]
     exact = text >= 0
-    index = _Index(judged.texts, config)
-    for begin in range(0, len(pairs), _BATCH_ROWS):
-        rows = np.arange(begin, min(begin + _BATCH_ROWS, len(pairs)))
-        for column in ("document", "query"):
-            held = index.held(pairs.texts(column, rows))
-            fresh = (held >= 0) & ~exact[rows]
-            text[rows[fresh]] = held[fresh]
-        if on_progress is not None:
-            on_progress("comparing with the evaluation", int(rows[-1]) + 1, len(pairs))
+
+    def held(begin: int, end: int) -> NDArray[np.int64]:
+        return np.stack([index.held(pairs.texts(column, np.arange(begin, end))) for column in _COLUMNS], axis=1)
+
+    decisive = [*(pairs.keys[column][: len(pairs)] for column in _COLUMNS), judged_keys, config]
+    shape = (len(pairs), len(_COLUMNS))
+    found = place.rows(digest_of("overlap", *decisive), shape, np.int64, held, what="comparing with the evaluation")
+    for column in np.array(found, np.int64).T:
+        fresh = (column >= 0) & ~exact
+        text[fresh] = column[fresh]
     return Overlap(text=text, exact=exact)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomonic.training.curation.vectors import Progress, writing
 from gnomonic.training.curation.words import column_keys
+from gnomonic.training.curation.workplace import Progress, writing
 from gnomonic.training.data.tables import RowReader
 
 if TYPE_CHECKING:

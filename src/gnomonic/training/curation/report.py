@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomonic.training.curation.pairs import Pairs
-from gnomonic.training.curation.vectors import writing
+from gnomonic.training.curation.workplace import writing
 
 __all__ = ["Report", "count_by_source", "write_report"]
 
