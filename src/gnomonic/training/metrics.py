@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from gnomonic.errors import ConfigError
 from gnomonic.training.config import LoopConfig
-from gnomonic.training.memory import release_free_memory
+from gnomonic.training.memory import HeapKeeper
 from gnomonic.training.state import Position
 
 __all__ = ["Metrics", "MetricsLog"]
@@ -58,6 +58,7 @@ class MetricsLog:
         self._sums, self._tokens, self._steps = [0.0, 0.0], 0, 0
         self._board: Any = None
         self._file: Any = None
+        self._heap = HeapKeeper()
         if on_log is None:
             return
         if config.tensorboard:
@@ -79,7 +80,7 @@ class MetricsLog:
         self._tokens, self._steps = self._tokens + tokens, self._steps + 1
         if done.step % self._config.log_every and done.step != self._config.max_steps:
             return
-        release_free_memory()
+        self._heap.check()
         if self._on_log is not None:
             seconds = max(done.elapsed_s - self._marked.elapsed_s, 1e-9)
             metrics = Metrics(

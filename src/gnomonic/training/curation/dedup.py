@@ -126,8 +126,8 @@ def _mark_near(pairs: Pairs, config: DedupConfig, keeper: NDArray[np.int64], pla
     )
     place.drop(key)
     # The first value says how many candidates are done, the others what is known of the rows by then.
-    state = place.get(f"{key}-compared")
-    state = np.concatenate([[0], np.arange(len(pairs))]) if state is None else state
+    kept = place.get(f"{key}-compared")
+    state = np.concatenate([[0], np.arange(len(pairs))]) if kept is None else kept.astype(np.int64)
     root = state[1:]
     for begin in range(int(state[0]), len(candidates), _BATCH_PAIRS):
         end = min(begin + _BATCH_PAIRS, len(candidates))
