@@ -88,7 +88,7 @@ def test_a_kept_cache_serves_other_settings(tmp_path: Path, pairs: Path, tiny_ch
         output = tmp_path / f"{top_k}.parquet"
         result = _invoke("filter", pairs, "-o", output, "--model", tiny_checkpoint, "--top-k", top_k, "--cache", cache)
         assert result.exit_code == 0, result.stderr
-        written.append({path.name: path.stat().st_mtime_ns for path in cache.glob("*.f16")})
+        written.append({path.name: path.stat().st_mtime_ns for path in cache.glob("*.rows")})
     assert len(written[0]) == 2
     assert written[0] == written[1]
     assert pq.read_table(tmp_path / "1.parquet").num_rows <= pq.read_table(tmp_path / "2.parquet").num_rows
