@@ -70,7 +70,7 @@ def test_queries_and_documents_get_their_prefixes(tmp_path: Path) -> None:
 def test_finished_blocks_are_not_computed_again(tmp_path: Path) -> None:
     pairs = pairs_of(GOOD + BAD)
     expected = _ranks(tmp_path, pairs)
-    assert not list(tmp_path.glob("*.f16"))
+    assert not list(tmp_path.glob("*.rows"))
     encoder = WordEncoder()
     assert (_ranks(tmp_path, pairs, encoder) == expected).all()
     assert not set(encoder.texts) & {row["query"] for row in GOOD + BAD}

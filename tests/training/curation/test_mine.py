@@ -150,7 +150,7 @@ def test_finished_parts_are_not_computed_again(tmp_path: Path) -> None:
     encoder = WordEncoder()
     assert (_mine(tmp_path, pairs, encoder).documents == expected).all()
     assert not set(encoder.texts) & {row["query"] for row in ROWS}
-    assert not list(tmp_path.glob("*.f16"))
+    assert not list(tmp_path.glob("*.rows"))
 
 
 @pytest.mark.parametrize(
