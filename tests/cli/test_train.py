@@ -103,6 +103,21 @@ def test_a_csv_and_a_model_are_all_it_takes(
     assert not np.array_equal(before["emb_ln.weight"], after["emb_ln.weight"])
 
 
+def test_a_share_of_the_start_stays_in_the_finished_model(pairs: Path, tiny_checkpoint: Path) -> None:
+    folder, weights = pairs.parent, []
+    for share in (0.0, 0.25):
+        recipe = _recipe(folder, f'data = ["{pairs.name}"]\nbatch_size = 8\n[loop]\nmax_steps = 4\nlearning_rate = 0.01\n'
+                                 f'[model]\ninit = "{tiny_checkpoint}"\nstart_share = {share}\n')  # fmt: skip
+        _run("finetune", recipe, "-o", folder / f"out{share}", "--dtype", "fp32", *_QUICK)
+        weights.append(load_text(folder / f"out{share}" / "model").state_dict())
+    start = load_text(tiny_checkpoint).state_dict()
+    for name, trained in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], 0.75 * trained + 0.25 * start[name], atol=1e-6)
+    refused = _try("finetune", _recipe(folder, _FRESH + "start_share = 0.5\n"), "-o", folder / "none", *_QUICK)
+    assert refused.exit_code == 2
+    assert "model.init names no start" in refused.output
+
+
 def test_the_same_command_goes_on_and_another_one_does_not(pairs: Path, tiny_checkpoint: Path) -> None:
     out = pairs.parent / "out"
     command = ("finetune", "--pairs", pairs, "--model", tiny_checkpoint, "-o", out, *_QUICK)

@@ -62,6 +62,15 @@ def _train(place: Path, config: DistillConfig, out: str, *, stop_after: int = 0)
     return seen
 
 
+def test_altered_copies_join_the_texts_of_pairs(place: Path) -> None:
+    plain, more = (
+        DistillStage(_config(altered_share=share, cache=f"c{share}"), place).batch(0) for share in (0.0, 1.0)
+    )
+    assert len(plain.targets) == 16
+    assert len(more.targets) > 24
+    assert not torch.equal(more.targets[:16], more.targets[16:32])
+
+
 def test_the_student_learns_and_the_same_again(place: Path) -> None:
     seen = _train(place, _config(steps=30), "one")
     assert seen[-1].loss < 0.5 * seen[0].loss
@@ -179,6 +188,7 @@ def test_words_both_know_are_copied_and_others_left(place: Path) -> None:
     [
         ({"batch_size": 7}, r"sources_per_batch: 2 does not divide batch_size 7"),
         ({"sentence_share": 1.5}, r"sentence_share: 1.5 is not a share"),
+        ({"altered_share": -0.5}, r"altered_share: -0.5 is not a share"),
         ({"temperature": 0.0}, r"temperature: 0.0 is not above 0"),
         ({"embedding_weight": 0.0, "similarity_weight": 0.0}, r"one of the first two must be above 0"),
         ({"long_texts": ()}, r"long_every: steps of long windows need long_texts"),

@@ -75,6 +75,12 @@ def test_each_knows_its_place_and_rank_0_writes(both: Both) -> None:
     assert [report["lines"] for report in reports] == [[2, 4], []]
 
 
+def test_no_thread_of_the_process_group_outlives_it(both: Both) -> None:
+    # One that does aborts the process, now and then, while the interpreter ends.
+    for report in both[1]:
+        assert not [name for name in report["threads"] if "gloo" in name]
+
+
 def test_rows_are_gathered_in_rank_order_whatever_their_number(both: Both) -> None:
     for report in both[1]:
         assert report["gathered"] == [0.0, 0.0, 1.0, 1.0, 1.0]

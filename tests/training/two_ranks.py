@@ -131,9 +131,10 @@ def main(folder: Path) -> None:
             )
             apart = folder / ("run" if world.rank == 0 else "elsewhere")
             report["apart"] = _refused(lambda: loop.run(pairs, config, apart, world=world, on_log=ignore))
-        (folder / f"rank-{world.rank}.json").write_text(json.dumps(report), encoding="utf-8")
     finally:
         distributed.stop()
+    report["threads"] = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    (folder / f"rank-{world.rank}.json").write_text(json.dumps(report), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -176,12 +176,17 @@ def _train(stage: Any, world: World, options: RunOptions) -> None:
     from gnomonic.cli.train_show import TrainProgress
     from gnomonic.training import loop
     from gnomonic.training.encoders import save_model
+    from gnomonic.training.transfer import mix_in_start
 
     # Chunks of another size give the same gradient, so a run may go on with less memory than it began with.
     settings = {key: value for key, value in asdict(stage.config).items() if key not in ("loop", "chunk_tokens")}
+    share, model = stage.config.model.start_share, stage.encoder.model
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()} if share else {}
     with TrainProgress(stage.loop.max_steps, quiet=world.rank > 0) as progress:
         loop.run(stage, stage.loop, options.output, world=world, on_log=progress.show, settings=settings)
     if world.rank == 0:
         folder = options.output / options.name
+        if share:
+            mix_in_start(model, start, share)
         save_model(stage.encoder, folder, dims=stage.dims, dtype=options.dtype)
         typer.echo(f"wrote {folder}; try: gnomonic embed texts.txt -o vectors.npy --model {folder}")

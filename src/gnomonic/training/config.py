@@ -92,13 +92,21 @@ class ModelConfig:
     """Else 1024."""
     max_positions: int | None = None
     """Longest sequence the model is meant for; else 2048."""
+    start_share: float = 0.0
+    """How much of the finished model is the start: its weights are (1 - share) × trained + share × start, which keeps
+    more of what the start could do (WiSE-FT, arXiv 2109.01903)."""
 
     def __post_init__(self) -> None:
         """Check ranges.
 
         Raises:
-            ConfigError: a size is not positive (num_layers may be 0: word vectors alone).
+            ConfigError: a size is not positive (num_layers may be 0: word vectors alone), or `start_share` is no share
+                or has no start.
         """
+        if not 0.0 <= self.start_share < 1.0:
+            raise ConfigError(f"model.start_share: {self.start_share} is not a share; choose 0 to below 1")
+        if self.start_share and not self.init:
+            raise ConfigError(f"model.start_share: {self.start_share} of what? model.init names no start")
         for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"):
             value = getattr(self, name)
             if value is not None and value < (name != "num_layers"):

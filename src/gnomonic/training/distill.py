@@ -18,6 +18,7 @@ from gnomonic.models.pooling import mean_pool
 from gnomonic.training import grad_cache
 from gnomonic.training.alignment import TokenAlignment
 from gnomonic.training.config import LoopConfig, ModelConfig, SourceConfig
+from gnomonic.training.data.altered import altered_copies
 from gnomonic.training.data.pairs import Schedule, load_sources
 from gnomonic.training.data.tables import RowReader, open_tables
 from gnomonic.training.distributed import ALONE, World
@@ -67,6 +68,8 @@ class DistillConfig:
     """Longest text of a pair, prefix and special tokens included; the teacher sees the same characters."""
     sentence_share: float = 0.0
     """Part of the documents of which one sentence, drawn at random, stands for the whole."""
+    altered_share: float = 0.0
+    """Part of the texts that a copy with a few words changed joins: near neighbours that the teacher tells apart."""
     long_texts: tuple[str, ...] = ()
     """Files with `text`, of which windows are learnt as the mean of the teacher's vectors along them."""
     long_every: int = 0
@@ -105,8 +108,9 @@ class DistillConfig:
             raise ConfigError(
                 f"sources_per_batch: {self.sources_per_batch} does not divide batch_size {self.batch_size}"
             )
-        if not 0.0 <= self.sentence_share <= 1.0:
-            raise ConfigError(f"sentence_share: {self.sentence_share} is not a share; choose 0 to 1")
+        for name in ("sentence_share", "altered_share"):
+            if not 0.0 <= (share := getattr(self, name)) <= 1.0:
+                raise ConfigError(f"{name}: {share} is not a share; choose 0 to 1")
         if (
             min(self.embedding_weight, self.similarity_weight, self.token_weight) < 0
             or self.embedding_weight + self.similarity_weight <= 0
@@ -343,6 +347,8 @@ class DistillStage:
                     document = sentences[rng.integers(len(sentences))]
                 texts.append(document[:limit])
             texts += [query[:limit] for query in pairs.queries]
+        if self.config.altered_share:
+            texts += altered_copies(texts, self.config.altered_share, rng)
         return texts, "sources " + ", ".join(names)
 
     def _windows(self, tokens: int, rng: np.random.Generator) -> list[str]:

@@ -6,6 +6,7 @@ gradients, add up to those of the whole step, and no factor of the number of ran
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,9 @@ def start() -> World:
         cuda = local < torch.cuda.device_count()
         if cuda:
             torch.cuda.set_device(local)
+        # It has the default group in its functions' default arguments. Imported later, as torch.optim does, it keeps the
+        # group and gloo's threads past stop(), and a thread that outlives the interpreter aborts the process.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if cuda else "gloo")
     return World(dist.get_rank(), dist.get_world_size())
 

@@ -1,16 +1,32 @@
-"""What a student takes over from its teacher before the first step: words, and the axes of the teacher's space."""
+"""What a model takes over: from a teacher, words and the axes of its space; from its own start, a share."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from gnomonic.errors import ConfigError
 from gnomonic.models.nomic_bert import NomicBert
 from gnomonic.training.teacher import Words
 
-__all__ = ["principal_axes", "start_from_words"]
+__all__ = ["mix_in_start", "principal_axes", "start_from_words"]
+
+
+def mix_in_start(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
+    """Make the model's weights the weighted mean of themselves and of those it started from, in place.
+
+    Args:
+        model: trained, float32.
+        start: every parameter's first value, by name.
+        share: weight of the start, 0 to 1; the trained weights have the rest.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.lerp_(start[name].to(parameter.device), share)
 
 
 def principal_axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
