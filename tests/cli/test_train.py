@@ -106,8 +106,11 @@ def test_a_csv_and_a_model_are_all_it_takes(
 def test_a_share_of_the_start_stays_in_the_finished_model(pairs: Path, tiny_checkpoint: Path) -> None:
     folder, weights = pairs.parent, []
     for share in (0.0, 0.25):
-        recipe = _recipe(folder, f'data = ["{pairs.name}"]\nbatch_size = 8\n[loop]\nmax_steps = 4\nlearning_rate = 0.01\n'
-                                 f'[model]\ninit = "{tiny_checkpoint}"\nstart_share = {share}\n')  # fmt: skip
+        lines = (
+            f'data = ["{pairs.name}"]', "batch_size = 8", "[loop]", "max_steps = 4", "learning_rate = 0.01",
+            "[model]", f'init = "{tiny_checkpoint}"', f"start_share = {share}",
+        )  # fmt: skip
+        recipe = _recipe(folder, "\n".join(lines))
         _run("finetune", recipe, "-o", folder / f"out{share}", "--dtype", "fp32", *_QUICK)
         weights.append(load_text(folder / f"out{share}" / "model").state_dict())
     start = load_text(tiny_checkpoint).state_dict()
