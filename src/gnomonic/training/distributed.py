@@ -52,8 +52,8 @@ def start() -> World:
         cuda = local < torch.cuda.device_count()
         if cuda:
             torch.cuda.set_device(local)
-        # It has the default group in its functions' default arguments. Imported later, as torch.optim does, it keeps the
-        # group and gloo's threads past stop(), and a thread that outlives the interpreter aborts the process.
+        # Its functions have the default group as a default argument. Imported after this, as torch.optim does, it keeps
+        # the group and gloo's threads past stop(), and a thread that outlives the interpreter aborts the process.
         importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if cuda else "gloo")
     return World(dist.get_rank(), dist.get_world_size())
