@@ -42,15 +42,15 @@ def _alter(own: list[str], words: Sequence[list[str]], pool: Sequence[str], rng:
     match rng.integers(4):
         case 0:
             for place in places:
-                copy[place] = pool[rng.integers(len(pool))]
+                copy[place] = pool[int(rng.integers(len(pool)))]
         case 1:
             gone = set(places.tolist())
             copy = [word for place, word in enumerate(copy) if place not in gone]
         case 2:
             one, other = rng.choice(len(copy), size=2, replace=False)
             copy[one], copy[other] = copy[other], copy[one]
-            copy[places[0]] = pool[rng.integers(len(pool))]
+            copy[places[0]] = pool[int(rng.integers(len(pool)))]
         case _:
-            other_text = words[rng.integers(len(words))]
+            other_text = words[int(rng.integers(len(words)))]
             copy = copy[: len(copy) // 2] + other_text[len(other_text) // 2 :]
     return copy
