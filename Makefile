@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients check fix bench docs clean
+.PHONY: help setup demo test test-clients test-soak check fix bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,8 +27,11 @@ demo: $(VENV)/.base ## embed the standard library's docstrings and search them b
 test: $(VENV)/.dev ## run the offline test suite
 	$(BIN)/python -m pytest -q $(ARGS)
 
-test-clients: $(VENV)/.dev ## run exported models in the runtime of transformers.js; needs node and npm
-	$(BIN)/python -m pytest -q -m clients tests/clients
+test-clients: $(VENV)/.dev $(VENV)-clients/.done ## real clients against the server, and exported models in the runtime of transformers.js; needs node and npm
+	GNOMONIC_CLIENTS_PYTHON=$(abspath $(VENV)-clients/bin/python) $(BIN)/python -m pytest -q -m clients tests/clients
+
+test-soak: $(VENV)/.dev ## keep a server busy for SOAK_MINUTES (5) and look for growth and decay
+	$(BIN)/python -m pytest -q -m soak tests/server/test_soak.py
 
 check: $(VENV)/.dev ## lint, formatting and types, no tests
 	$(BIN)/ruff check .
@@ -46,7 +49,7 @@ docs: $(VENV)/.dev ## rebuild the generated parts of README and docs/reference
 	$(BIN)/python docs/generate.py
 
 clean: ## remove the environment and what tools leave behind
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-clients build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The stamps make set-up happen once, and again when pyproject.toml changes. A stamp is written last, so an
 # interrupted set-up is simply done again.
@@ -60,4 +63,11 @@ $(VENV)/.base: pyproject.toml
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) '$(TORCH)'
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# The clients' own environment; llama-index's wants torch, so the small one goes first here too.
+$(VENV)-clients/.done: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet '$(TORCH)'
+	$(VENV)-clients/bin/python -m pip install --quiet -r tests/clients/requirements.txt
 	@touch $@

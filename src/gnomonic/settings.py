@@ -21,8 +21,10 @@ class Settings:
     cache_dir: Path
     """GNOMONIC_CACHE: built graphs, downloaded models and converted training data; default is gnomonic under the user's
     cache folder."""
+    config_dir: Path
+    """gnomonic under XDG_CONFIG_HOME (default ~/.config): the file of API keys, unless a command is told another."""
     offline: bool
-    """GNOMONIC_OFFLINE or HF_HUB_OFFLINE: make no network call."""
+    """GNOMONIC_OFFLINE or HF_HUB_OFFLINE: fetch nothing; the only server that is asked is that of api_url."""
     hub_url: str
     """HF_ENDPOINT: the model hub."""
     hub_token: str | None
@@ -61,8 +63,10 @@ def read_settings() -> Settings:
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     cache = os.environ.get("GNOMONIC_CACHE") or str(Path(base) / "gnomonic")
+    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Settings(
         cache_dir=Path(cache).expanduser(),
+        config_dir=Path(config).expanduser() / "gnomonic",
         offline=_flag("GNOMONIC_OFFLINE") or _flag("HF_HUB_OFFLINE"),
         hub_url=os.environ.get("HF_ENDPOINT") or "https://huggingface.co",
         hub_token=os.environ.get("HF_TOKEN") or None,

@@ -116,6 +116,9 @@ def test_a_share_of_the_start_stays_in_the_finished_model(pairs: Path, tiny_chec
     start = load_text(tiny_checkpoint).state_dict()
     for name, trained in weights[0].items():
         np.testing.assert_allclose(weights[1][name], 0.75 * trained + 0.25 * start[name], atol=1e-6)
+    _run("finetune", recipe, "-o", folder / "out0.0", "--dtype", "fp32", *_QUICK)  # it has ended; only the mean is new
+    again = load_text(folder / "out0.0" / "model").state_dict()
+    assert all(np.array_equal(again[name], weights[1][name]) for name in again)
     refused = _try("finetune", _recipe(folder, _FRESH + "start_share = 0.5\n"), "-o", folder / "none", *_QUICK)
     assert refused.exit_code == 2
     assert "model.init names no start" in refused.output

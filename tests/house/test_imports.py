@@ -64,7 +64,13 @@ UNITS: dict[str, Unit] = {
     "client": Unit(
         ours=LEAVES | _set("types catalog"), theirs=_set("httpx"), files={"local.py": _set("inference")}
     ),
-    "server": Unit(ours=LEAVES | _set("types catalog inference atlas"), theirs=_set("fastapi uvicorn")),
+    "server": Unit(
+        ours=LEAVES | _set("types catalog inference atlas"),
+        theirs=_set("fastapi uvicorn starlette orjson prometheus_client"),
+        theirs_deferred=_set("opentelemetry"),
+        # The worker opens an engine from a folder alone.
+        files={"worker.py": _set("checkpoints")},
+    ),
     "evaluation": Unit(
         ours=LEAVES | {"types"}, theirs=_set("sklearn scipy"),
         theirs_deferred=_set("mteb pyarrow sentence_transformers threadpoolctl torch"),

@@ -180,6 +180,8 @@ def _train(stage: Any, world: World, options: RunOptions) -> None:
 
     # Chunks of another size give the same gradient, so a run may go on with less memory than it began with.
     settings = {key: value for key, value in asdict(stage.config).items() if key not in ("loop", "chunk_tokens")}
+    # Another share of the start changes the finished model alone, so a run that has ended can write it again.
+    del settings["model"]["start_share"]
     share, model = stage.config.model.start_share, stage.encoder.model
     start = {name: weight.detach().clone() for name, weight in model.named_parameters()} if share else {}
     with TrainProgress(stage.loop.max_steps, quiet=world.rank > 0) as progress:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gnomonic.catalog import known_models
+from gnomonic.catalog import ModelSpec, known_models
+from gnomonic.settings import Settings
 
 if TYPE_CHECKING:
     from gnomonic.inference.encoder import TextEncoder
 
-__all__ = ["free", "text_encoder"]
+__all__ = ["Standing", "check_options", "check_texts", "free", "is_open", "standing", "text_encoder"]
 
 _KEPT_MODELS = 2
 
 _Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What running a model here would take."""
+
+    here: bool
+    """Its files are on this machine; otherwise they have to be fetched."""
+    parameters: int
+    threads: int
 
 
 class _Shelf:
@@ -29,6 +42,8 @@ class _Shelf:
 
 
 _shelf = _Shelf()
+# To look at the files and the CPU quota takes as long as embedding a short text.
+_standings: dict[tuple[str, Settings], Standing] = {}
 _left_by_parent: list[_Shelf] = []
 
 
@@ -58,7 +73,7 @@ def text_encoder(
     """
     from gnomonic.inference.load import load
 
-    key = (*_identity(model), str(device), str(precision))
+    key = _key(model, device, precision)
     with _shelf.lock:
         encoder = _shelf.encoders.get(key)
         if encoder is None:
@@ -67,6 +82,52 @@ def text_encoder(
                 _shelf.encoders.popitem(last=False)
         _shelf.encoders.move_to_end(key)
         return encoder
+
+
+def is_open(model: str | os.PathLike[str], *, device: str | None = None) -> bool:
+    """Tell whether a call would find the model opened."""
+    return _key(model, device, None) in _shelf.encoders
+
+
+def standing(model: str, settings: Settings) -> Standing | None:
+    """Look at what running a model by its name would take; None when it cannot be run here."""
+    from gnomonic.inference.presence import presence_of
+    from gnomonic.inference.threads import usable_cpus
+
+    known = _standings.get((model, settings))
+    found = None if known else presence_of(model, settings)
+    if found is None:
+        return known
+    standing = Standing(here=found.here, parameters=found.parameters, threads=settings.threads or usable_cpus())
+    if found.here:  # what may yet be downloaded is looked for again
+        _standings[model, settings] = standing
+    return standing
+
+
+def check_texts(texts: object) -> list[str]:
+    """Return the texts as a list, each one embeddable.
+
+    Raises:
+        InputError: not a list of strings, or a string with a lone surrogate; names index and position.
+    """
+    from gnomonic.inference import encoder
+
+    return encoder.check_texts(texts)
+
+
+def check_options(spec: ModelSpec, options: Mapping[str, Any]) -> None:
+    """Check the options of a call against a model.
+
+    Raises:
+        InputError: one of them is not usable.
+    """
+    from gnomonic.inference import encoder
+
+    encoder.check_options(spec, **options)
+
+
+def _key(model: str | os.PathLike[str], device: str | None, precision: str | None) -> _Key:
+    return *_identity(model), str(device), str(precision)
 
 
 def _identity(model: str | os.PathLike[str]) -> tuple[str, str]:
@@ -79,5 +140,6 @@ def _identity(model: str | os.PathLike[str]) -> tuple[str, str]:
 
 def free() -> None:
     """Drop every kept model; its memory is free once no call uses it."""
+    _standings.clear()
     with _shelf.lock:
         _shelf.encoders.clear()

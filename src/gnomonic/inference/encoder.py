@@ -19,16 +19,27 @@ from gnomonic.catalog import ModelSpec
 from gnomonic.errors import EngineError, InputError
 from gnomonic.inference.batching import pad, plan_batches
 from gnomonic.inference.engines.base import Engine
-from gnomonic.inference.postprocess import finish, unit_mean
+from gnomonic.inference.postprocess import finish, merge_chunks
 from gnomonic.inference.tokenizer import Tokenized, Tokenizer
 from gnomonic.types import Embeddings, LongTextMode, TaskType, Usage
 
-__all__ = ["TextEncoder", "Timings", "check_dim", "check_texts"]
+__all__ = ["EncodeOptions", "TextEncoder", "Timings", "check_dim", "check_finite", "check_options", "check_texts"]
 
 # Texts are tokenized and batched in blocks, so that a long list costs no more memory than a short one: enough
 # texts for batches of equal length, few enough characters that their tokens stay small.
 _BLOCK_TEXTS = 8192
 _BLOCK_CHARACTERS = 1 << 23
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeOptions:
+    """How texts are embedded: what a caller asked for, checked against a model."""
+
+    prefix: str
+    dim: int
+    long_text_mode: LongTextMode
+    max_tokens: int
+    """Longest sequence, prefix and special tokens included."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,21 +101,23 @@ class TextEncoder:
             EngineError: the backend failed, or gave a vector that is not finite; it names the texts.
         """
         checked = check_texts(texts)
-        task = TaskType.parse(task_type)
-        mode = LongTextMode.parse(long_text_mode)
-        width = check_dim(dim, self.spec)
-        limit = min(_check_limit(max_tokens_per_text), self.spec.max_tokens)
-        prefix = self._prefix(task)
-        vectors = np.empty((len(checked), width), dtype=np.float32)
+        options = check_options(
+            self.spec,
+            task_type=task_type,
+            dim=dim,
+            long_text_mode=long_text_mode,
+            max_tokens_per_text=max_tokens_per_text,
+        )
+        vectors = np.empty((len(checked), options.dim), dtype=np.float32)
         truncated: list[int] = []
         prompt_tokens = 0
         for block in _blocks(checked):
             began = time.perf_counter()
             tokens = self.tokenizer.encode(
                 checked[block.start : block.stop],
-                prefix=prefix,
-                max_tokens=limit,
-                long_text_mode=mode,
+                prefix=options.prefix,
+                max_tokens=options.max_tokens,
+                long_text_mode=options.long_text_mode,
                 first_index=block.start,
             )
             self.timings.tokenize_s += time.perf_counter() - began
@@ -129,15 +142,6 @@ class TextEncoder:
     ) -> None:
         self.close()
 
-    def _prefix(self, task: TaskType) -> str:
-        """Return the task's prefix; a model without any prefix takes every task as it is."""
-        if not self.spec.prefixes:
-            return ""
-        if task not in self.spec.prefixes:
-            known = ", ".join(self.spec.prefixes)
-            raise InputError(f"task_type {str(task)!r} has no prefix in {self.spec.name}; choose one of {known}")
-        return self.spec.prefixes[task]
-
     def _embed_block(
         self,
         tokens: Tokenized,
@@ -148,27 +152,20 @@ class TextEncoder:
         """Embed a block's sequences into `out` [texts, dim]; `first` is the index of its first text."""
         lengths = np.fromiter(map(len, tokens.sequences), dtype=np.int64, count=len(tokens.sequences))
         chunks_left = np.bincount(tokens.owners, minlength=len(out))
-        several = chunks_left > 1
-        parts = np.empty((int(chunks_left[several].sum()), out.shape[1]), dtype=np.float32)
-        part_of = np.cumsum(several[tokens.owners]) - 1
+        chunks = out if len(lengths) == len(out) else np.empty((len(lengths), out.shape[1]), dtype=np.float32)
         done = first
         for batch in plan_batches(lengths, self.engine.budget):
             owners = tokens.owners[batch]
             pooled = self._run([tokens.sequences[i] for i in batch], owners + first)
             began = time.perf_counter()
-            embedded = finish(pooled, layer_norm=self.spec.layer_norm, dim=out.shape[1])
-            is_part = several[owners]
-            out[owners[~is_part]] = embedded[~is_part]
-            parts[part_of[batch[is_part]]] = embedded[is_part]
+            chunks[batch] = finish(pooled, layer_norm=self.spec.layer_norm, dim=out.shape[1])
             self.timings.finish_s += time.perf_counter() - began
             np.subtract.at(chunks_left, owners, 1)
             if on_progress is not None and (finished := first + int((chunks_left == 0).sum())) > done:
                 done = finished
                 on_progress(done)
-        ends = np.searchsorted(tokens.owners, np.flatnonzero(several), side="right")
-        for owner, end in zip(np.flatnonzero(several), ends, strict=True):
-            begin = np.searchsorted(tokens.owners, owner)
-            out[owner] = unit_mean(parts[part_of[begin] : part_of[end - 1] + 1])
+        if chunks is not out:
+            out[:] = merge_chunks(chunks, tokens.owners, len(out))
 
     def _run(self, sequences: list[NDArray[np.int32]], texts: NDArray[np.int64]) -> NDArray[np.float32]:
         """Run one batch; `texts` holds the index of each sequence's text, for messages."""
@@ -187,13 +184,58 @@ class TextEncoder:
                 ) from error
             finally:
                 self.timings.engine_s += time.perf_counter() - began
-        bad = ~np.isfinite(pooled).all(axis=1)
-        if bad.any():
-            raise EngineError(
-                f"{self.spec.name} gave vectors that are not finite for {_named(texts[bad])}; the weights "
-                f"are damaged, or {self.engine.precision} is too narrow for them: try precision 'fp32'"
-            )
+        check_finite(pooled, texts, self.spec.name, self.engine.precision)
         return pooled
+
+
+def check_options(
+    spec: ModelSpec,
+    *,
+    task_type: TaskType | str,
+    dim: int | None,
+    long_text_mode: LongTextMode | str,
+    max_tokens_per_text: int,
+) -> EncodeOptions:
+    """Check what a caller asked for against a model; the arguments are those of `TextEncoder.encode`.
+
+    Raises:
+        InputError: an option is not usable with this model.
+    """
+    task = TaskType.parse(task_type)
+    mode = LongTextMode.parse(long_text_mode)
+    width = check_dim(dim, spec)
+    limit = min(_check_limit(max_tokens_per_text), spec.max_tokens)
+    return EncodeOptions(prefix=_prefix(task, spec), dim=width, long_text_mode=mode, max_tokens=limit)
+
+
+def check_finite(pooled: NDArray[np.float32], texts: NDArray[np.int64], model: str, precision: str) -> None:
+    """Refuse pooled vectors with a NaN or an infinity.
+
+    Args:
+        pooled: [rows, hidden_size].
+        texts: [rows] the index of each row's text, for the message.
+        model: its name, for the message.
+        precision: the engine's, for the message.
+
+    Raises:
+        EngineError: a row is not finite; names the texts.
+    """
+    bad = ~np.isfinite(pooled).all(axis=1)
+    if bad.any():
+        raise EngineError(
+            f"{model} gave vectors that are not finite for {_named(texts[bad])}; the weights "
+            f"are damaged, or {precision} is too narrow for them: try precision 'fp32'"
+        )
+
+
+def _prefix(task: TaskType, spec: ModelSpec) -> str:
+    """Return the task's prefix; a model without any prefix takes every task as it is."""
+    if not spec.prefixes:
+        return ""
+    if task not in spec.prefixes:
+        known = ", ".join(spec.prefixes)
+        raise InputError(f"task_type {str(task)!r} has no prefix in {spec.name}; choose one of {known}")
+    return spec.prefixes[task]
 
 
 def check_texts(texts: object) -> list[str]:

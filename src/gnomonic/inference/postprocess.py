@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["finish", "unit_mean"]
+__all__ = ["finish", "merge_chunks", "unit_mean"]
 
 _LAYER_NORM_EPS = 1e-5
 
@@ -30,6 +30,26 @@ def finish(pooled: NDArray[np.floating], *, layer_norm: bool, dim: int) -> NDArr
         x -= x.mean(axis=1, keepdims=True)
         x /= np.sqrt(np.square(x).mean(axis=1, keepdims=True) + _LAYER_NORM_EPS)
     return _unit(x[:, :dim]).astype(np.float32)
+
+
+def merge_chunks(embedded: NDArray[np.float32], owners: NDArray[np.int64], texts: int) -> NDArray[np.float32]:
+    """Return one vector a text: its only chunk's, or the mean of its chunks', scaled to unit length.
+
+    Args:
+        embedded: [chunks, dim], rows of unit length.
+        owners: [chunks] ascending: the text of each chunk; every text has at least one.
+        texts: how many there are.
+
+    Returns:
+        [texts, dim] float32; `embedded` itself where every text has one chunk.
+    """
+    if len(embedded) == texts:
+        return embedded
+    bounds = np.searchsorted(owners, np.arange(texts + 1))
+    out = embedded[bounds[:-1]]
+    for text in np.flatnonzero(np.diff(bounds) > 1):
+        out[text] = unit_mean(embedded[bounds[text] : bounds[text + 1]])
+    return out
 
 
 def unit_mean(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

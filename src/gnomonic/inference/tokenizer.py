@@ -127,6 +127,18 @@ class Tokenizer:
         empty = np.zeros(0, dtype=np.int32)
         return [parts[0] if len(parts) == 1 else np.concatenate([empty, *parts]) for parts in ids]
 
+    def explain(self, text: str) -> list[tuple[int, str, int, int]]:
+        """Return the tokens of a text: id, spelling, first character, one past the last; no special tokens."""
+        found = self._backend.encode(text, add_special_tokens=False)
+        return [(i, token, *offsets) for i, token, offsets in zip(found.ids, found.tokens, found.offsets, strict=True)]
+
+    @property
+    def special(self) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+        """The special tokens put before and after a text: id and spelling."""
+        spell = self._backend.id_to_token
+        left, right = ([(int(i), spell(int(i)) or "") for i in ids] for ids in (self._left, self._right))
+        return left, right
+
     def encode(
         self,
         texts: Sequence[str],

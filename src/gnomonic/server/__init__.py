@@ -1,0 +1,1 @@
+"""The embedding server: one service behind the wire formats of six others."""

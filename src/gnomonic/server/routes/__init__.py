@@ -1,0 +1,1 @@
+"""HTTP routes: what a path means."""

@@ -1,0 +1,168 @@
+"""The routes that tell about the server: what it is, what it serves, and whether it is well."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from fastapi import Request, Response
+
+from gnomonic import __version__
+from gnomonic.catalog import ModelSpec
+from gnomonic.errors import GnomonicError, UnknownModelError
+from gnomonic.server.dialects import nomic, ollama, openai, sagemaker, tei
+from gnomonic.server.dialects.base import Reply
+from gnomonic.server.dialects.reading import split_model
+from gnomonic.server.metrics import Metrics
+from gnomonic.server.routes.embeddings import Exchange, respond
+from gnomonic.server.service import Service
+
+__all__ = ["OPEN_PATHS", "add_status_routes"]
+
+OPEN_PATHS = frozenset({"/health", "/ping", "/metrics", "/openapi.json"})
+"""What is answered without a key: a load balancer's probes, the collector of metrics, and the description."""
+
+Endpoint = Callable[[Request, Exchange], Awaitable[Response]]
+
+
+def add_status_routes(add: Callable[[str, str, Endpoint], None], service: Service, metrics: Metrics) -> None:
+    """Add every route that does not embed."""
+    status = _Status(service, metrics)
+    for method, path, endpoint in (
+        ("GET", "/health", status.health),
+        ("GET", "/ping", status.ping),
+        ("GET", "/metrics", status.show_metrics),
+        ("GET", "/v1/user", status.user),
+        ("GET", "/v1/models", status.models),
+        ("GET", "/models", status.models),
+        ("GET", "/v1/models/{name:path}", status.model),
+        ("GET", "/api/tags", status.tags),
+        ("POST", "/api/show", status.show),
+        ("GET", "/api/ps", status.running),
+        ("GET", "/api/version", status.version),
+        ("GET", "/", status.root),
+        ("HEAD", "/", status.root),
+        ("GET", "/info", status.info),
+        ("POST", "/tokenize", status.tokenize),
+    ):
+        add(path, method, endpoint)
+
+
+class _Status:
+    def __init__(self, service: Service, metrics: Metrics) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._since = time.time()
+
+    async def health(self, _: Request, __: Exchange) -> Response:
+        """Embed a canary, or rely on a batch of the last seconds; 503 says why it failed."""
+        worker = self._service.worker
+        about = {
+            "version": __version__,
+            "models": list(self._service.models.entries),
+            "worker_restarts": worker.restarts,
+            "waiting_requests": self._service.queue.waiting_requests,
+            "waiting_tokens": self._service.queue.waiting_tokens,
+        }
+        try:
+            await self._service.healthy()
+        except GnomonicError as error:
+            return _json({"status": "unhealthy", "error": str(error), **about}, status=503)
+        return _json({"status": "ok", **about})
+
+    async def ping(self, _: Request, __: Exchange) -> Response:
+        await self._service.healthy()
+        return respond(sagemaker.render_ping())
+
+    async def show_metrics(self, _: Request, __: Exchange) -> Response:
+        body, media_type = self._metrics.render()
+        return Response(body, headers={"content-type": media_type})
+
+    async def user(self, _: Request, __: Exchange) -> Response:
+        return respond(nomic.render_user())
+
+    async def models(self, _: Request, __: Exchange) -> Response:
+        return respond(openai.render_models(await self._specs(), created=int(self._since)))
+
+    async def model(self, request: Request, _: Exchange) -> Response:
+        name = request.path_params["name"]
+        spec = await self._spec(name)
+        return respond(openai.render_model(spec, name=name, created=int(self._since)))
+
+    async def tags(self, _: Request, __: Exchange) -> Response:
+        return respond(ollama.render_tags(await self._specs(), modified_at=self._started))
+
+    async def show(self, request: Request, _: Exchange) -> Response:
+        spec = await self._spec(ollama.parse_show(await request.body()))
+        return respond(ollama.render_show(spec, modified_at=self._started))
+
+    async def running(self, _: Request, __: Exchange) -> Response:
+        open_ones = [entry.files.spec for entry in self._service.models.entries.values() if entry.line and entry.files]
+        return respond(ollama.render_ps(open_ones))
+
+    async def version(self, _: Request, __: Exchange) -> Response:
+        return respond(ollama.render_version())
+
+    async def root(self, _: Request, __: Exchange) -> Response:
+        return respond(ollama.render_root())
+
+    async def info(self, _: Request, __: Exchange) -> Response:
+        limits = self._service.limits
+        entry = self._service.models.find("")
+        capacity = tei.Capacity(
+            max_concurrent_requests=limits.max_queue_tokens,
+            max_batch_tokens=limits.max_queue_tokens,
+            max_client_batch_size=limits.max_texts,
+        )
+        dtype = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+        precision = entry.line.precision if entry.line else "fp32"
+        spec = await self._spec("")
+        return respond(tei.render_info(spec, capacity, dtype=dtype.get(precision, precision)))
+
+    async def tokenize(self, request: Request, _: Exchange) -> Response:
+        asked = tei.parse_tokenize(await request.body())
+        entry = self._service.models.find(asked.model if "model_name" in asked.options else "")
+        files = await self._service.models.read(entry)
+        prefix = files.spec.prefixes.get(str(asked.task_type), "") if asked.task_type else ""
+        left, right = files.tokenizer.special if asked.add_special_tokens else ([], [])
+        return respond(
+            tei.render_tokenize(
+                [
+                    [
+                        *(tei.Token(id=i, text=token, special=True) for i, token in left),
+                        *(
+                            tei.Token(id=i, text=(prefix + text)[start:stop], start=start, stop=stop)
+                            for i, _token, start, stop in files.tokenizer.explain(prefix + text)
+                        ),
+                        *(tei.Token(id=i, text=token, special=True) for i, token in right),
+                    ]
+                    for text in asked.texts
+                ]
+            )
+        )
+
+    @property
+    def _started(self) -> datetime:
+        return datetime.fromtimestamp(self._since, UTC)
+
+    async def _specs(self) -> list[ModelSpec]:
+        shelf = self._service.models
+        return [(await shelf.read(entry)).spec for entry in shelf.entries.values()]
+
+    async def _spec(self, name: str) -> ModelSpec:
+        """Return a served model by any name a client may use.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        entries = self._service.models.entries
+        meant = name if name in entries or not name else split_model(name)[0]
+        if meant and meant not in entries:
+            raise UnknownModelError(f"model {name[:100]!r} is not served here; there are: {', '.join(entries)}")
+        return (await self._service.models.read(self._service.models.find(meant))).spec
+
+
+def _json(value: object, *, status: int = 200) -> Response:
+    return respond(Reply(body=json.dumps(value).encode(), status=status))

@@ -1,0 +1,95 @@
+"""The process that computes: engines, and nothing else. `python -m gnomonic.server.worker FD`, started by `workers.py`.
+
+It has no HTTP, no queue and no texts, only token ids, so that whatever kills it, an allocation too large or a signal,
+leaves every connection with the server intact.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnomonic.errors import EngineError, GnomonicError
+from gnomonic.server.framing import pack, read_message, take_apart
+
+if TYPE_CHECKING:
+    from gnomonic.inference.engines.base import Engine
+
+__all__ = ["answer", "main"]
+
+
+def answer(engines: dict[str, Engine], header: dict[str, Any], payload: bytes) -> bytes:
+    """Carry out one message and return the reply.
+
+    Args:
+        engines: the open ones by key; "open" adds to it and "close" takes away.
+        header: `op`, one of "open", "run" and "close"; `key`, the engine's; and what the operation needs.
+        payload: for "run", what `framing.lay_out` made.
+    """
+    try:
+        return _OPERATIONS[header["op"]](engines, header, payload)
+    except GnomonicError as error:
+        return pack({"error": str(error), "hint": error.hint})
+    except Exception as error:  # noqa: BLE001 - the server decides what becomes of it; this process goes on
+        return pack({"error": f"{type(error).__name__}: {error}", "hint": ""})
+
+
+def _open(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> bytes:
+    from gnomonic.checkpoints.huggingface import read_config
+    from gnomonic.inference.engines.select import open_engine
+
+    key, folder = header["key"], Path(header["folder"])
+    if key not in engines:
+        engines[key] = open_engine(
+            folder,
+            read_config(folder),
+            device=header["device"],
+            precision=header["precision"],
+            threads=header["threads"],
+            cache_dir=Path(header["cache_dir"]),
+        )
+    engine = engines[key]
+    budget = {name: getattr(engine.budget, name) for name in ("max_tokens", "max_cells", "call_tokens")}
+    return pack({"precision": engine.precision, "hidden_size": engine.hidden_size, "budget": budget})
+
+
+def _run(engines: dict[str, Engine], header: dict[str, Any], payload: bytes) -> bytes:
+    from gnomonic.inference.batching import pad
+
+    engine = engines.get(header["key"])
+    if engine is None:
+        raise EngineError(f"the worker has no engine {header['key']!r}")
+    began = time.perf_counter()
+    pooled = engine.run(pad(take_apart(payload, header["rows"])))
+    return pack({"engine_s": time.perf_counter() - began}, pooled.astype("<f4").tobytes())
+
+
+def _close(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> bytes:
+    engine = engines.pop(header["key"], None)
+    if engine is not None:
+        engine.close()
+    return pack({})
+
+
+_OPERATIONS = {"open": _open, "run": _run, "close": _close}
+
+
+def main() -> None:
+    """Answer messages on the given socket until the server closes it."""
+    # Ctrl-C reaches the whole group of processes; the server ends this one when its requests are answered.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    engines: dict[str, Engine] = {}
+    with socket.socket(fileno=int(sys.argv[1])) as connection, connection.makefile("rb") as stream:
+        while (message := read_message(stream)) is not None:
+            try:
+                connection.sendall(answer(engines, *message))
+            except ConnectionError:  # the server is gone, and nobody waits for this
+                return
+
+
+if __name__ == "__main__":
+    main()
