@@ -3,8 +3,8 @@
 One text a request. First the library alone embeds the texts in one batch; then servers take turns (A B A B): 64
 clients that ask one after another (closed loop) give the throughput at saturation; then requests arrive at random
 times, whether or not earlier ones are answered (open loop, Poisson; each latency counts from the planned arrival, so no
-delay of the generator is left out), at half of each server's saturation, and at half of Infinity's on both. Last, what
-writing a vector costs.
+delay of the generator is left out), at half of each server's saturation, and at half of Infinity's on both; then one
+query after another beside a request of 1,000 of them. Last, what writing a vector costs.
 
 Infinity 0.0.78 does not open NomicBERT: it gets a BERT with the same depth, width, heads and FFN operations, random
 weights and the same tokenizer, and the texts with their prefix. It runs in an environment of its own: `--infinity
@@ -114,6 +114,27 @@ async def arrive(port: int, path: str, bodies: Sequence[bytes], rate: float) -> 
     return list(seconds)
 
 
+async def beside_big(port: int, path: str, bodies: Sequence[bytes], big: bytes) -> tuple[list[float], float]:
+    """Ask one query after another while a large request is in the server; return the seconds of each, and its own."""
+    connection, small = Connection(port, path), Connection(port, path)
+    began = time.perf_counter()
+    task = asyncio.create_task(connection.post(big))
+    await asyncio.sleep(0.05)
+    seconds = []
+    for body in bodies * 100:
+        if task.done():
+            break
+        asked = time.perf_counter()
+        await small.post(body)
+        seconds.append(time.perf_counter() - asked)
+    if await task != 200:
+        raise PeerError("the large request failed")
+    whole = time.perf_counter() - began
+    connection.close()
+    small.close()
+    return seconds, whole
+
+
 @contextmanager
 def serving(command: Sequence[str], environment: dict[str, str], port: int, log: Path) -> Iterator[int]:
     """Run a server until the end of the block, which begins when its port answers; gives the process's number."""
@@ -214,6 +235,8 @@ class Server:
         self.saturated: list[float] = []
         self.half: list[float] = []
         self.equal: list[float] = []
+        self.beside: list[float] = []
+        self.big: list[float] = []
 
 
 def systems(args: Any, shape: Shape, folder: Path) -> tuple[list[Server], str]:
@@ -246,6 +269,10 @@ def measure(server: Server, bodies: Sequence[bytes], args: Any, rates: dict[str,
         server.saturated.append(found)
         rates.setdefault(server.name, found / 2)
         server.half += asyncio.run(arrive(server.port, server.path, bodies, rates[server.name]))
+        big = json.dumps({"input": args.documents, "model": json.loads(bodies[0])["model"]}).encode()
+        seconds, whole = asyncio.run(beside_big(server.port, server.path, bodies, big))
+        server.beside += seconds
+        server.big.append(whole)
         if PEER in rates and server.name != PEER:
             server.equal += asyncio.run(arrive(server.port, server.path, bodies, rates[PEER]))
 
@@ -265,20 +292,17 @@ def report(
             row[f"{name}_rate_per_s"] = rate
             row[f"{name}_p50_ms"] = 1e3 * harness.percentile(values, 50)
             row[f"{name}_p99_ms"] = 1e3 * harness.percentile(values, 99)
+        for share in (50, 99):
+            beside = harness.percentile(server.beside, share) if server.beside else None
+            row[f"beside_p{share}_ms"] = None if beside is None else 1e3 * beside
+        row["big_s"] = min(server.big)
         rows.append(row)
     columns = [
-        "system",
-        "texts/s",
-        "of the library",
-        "half load/s",
-        "p50 ms",
-        "p99 ms",
-        "equal load/s",
-        "p50 ms",
-        "p99 ms",
-    ]
-    harness.print_table(f"one text a request; the library in one batch: {library:.1f} texts/s", columns,
-                        [list(row.values()) for row in rows])  # fmt: skip
+        "system", "texts/s", "of the library", "half load/s", "p50 ms", "p99 ms", "equal load/s", "p50 ms", "p99 ms",
+        "beside a big one, p50 ms", "p99 ms", "the big one, s",
+    ]  # fmt: skip
+    title = f"one text a request; the library in one batch: {library:.1f} texts/s"
+    harness.print_table(title, columns, [list(row.values()) for row in rows])
     ours, peer = rows[0], rows[1] if len(rows) > 1 else None
     bars = [
         Bar(name="saturated throughput over the library's", value=ours["of_the_library"], limit=0.9),
@@ -299,6 +323,7 @@ def main() -> None:
     args.workdir.mkdir(parents=True, exist_ok=True)
     folder = make_checkpoint(shape, args.workdir)
     work = make_workload("queries", shape).first(args.texts or (80 if args.quick else 400))
+    args.documents = make_workload("queries", shape).texts[:1000]
     library = library_rate(folder, work, 1 if args.quick else 3)
     servers, left_out = systems(args, shape, folder)
     rates: dict[str, float] = {}

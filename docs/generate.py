@@ -227,6 +227,35 @@ def training_speed() -> str:
     return f"{table}\n\n{bars}. From {_link(path, result)}, {result['environment']['date'][:10]}."
 
 
+def serving() -> str:
+    """The server beside Infinity."""
+    found = _newest("server_load")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    rows = [
+        [
+            row["system"],
+            _number(row["saturated_per_s"], ",.0f"),
+            _number(row["of_the_library"], ".0%"),
+            *(
+                _number(row[f"{load}_{share}_ms"], ",.0f")
+                for load in ("half", "equal", "beside")
+                for share in ("p50", "p99")
+            ),
+        ]
+        for row in result["rows"]
+    ]
+    columns = ["server", "texts/s", "of the library", "half load: p50, ms", "p99, ms", "equal load: p50, ms", "p99, ms",
+               "beside 1,000 texts: p50, ms", "p99, ms"]  # fmt: skip
+    costs = ", ".join(f"{row['way']} {row['us_per_vector']:.0f} µs" for row in result["writing"])
+    about = f"The library alone, in one batch: {result['library_per_s']:.0f} texts/s."
+    return (
+        f"{_table(columns, rows)}\n\n{about} Writing a vector of 768 values: {costs}. "
+        f"From {_link(path, result)}, {result['environment']['date'][:10]}."
+    )
+
+
 def command_line() -> str:
     """The reference of the commands, from the commands themselves."""
     from gnomonic.cli.reference import render as render_commands
@@ -242,6 +271,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "quality": quality,
     "tasks": tasks,
     "training_runs": training_runs,
+    "serving": serving,
     "training_speed": training_speed,
 }
 

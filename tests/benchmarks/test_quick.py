@@ -117,3 +117,13 @@ def test_batching_waste_runs(workdir: Path) -> None:
     assert passages["waste"] < 0.05 < passages["waste_given_order_32"]
     assert passages["most_tokens"] <= result["budget"]["max_tokens"]
     assert result["memory"][0]["peak_rss_bytes"] > 1e7
+
+
+def test_server_load_runs(workdir: Path) -> None:
+    _, result = _run_quick("server_load", workdir, "--texts", "64")
+    (row,) = result["rows"]
+    assert 0 < row["half_p50_ms"] <= row["half_p99_ms"]
+    assert row["saturated_per_s"] > 0
+    ours, lists = (way["us_per_vector"] for way in result["writing"][:2])
+    assert min(ours, lists) > 0
+    assert result["left_out"] == "--infinity names no interpreter"

@@ -39,8 +39,10 @@ class LiveServer:
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._ready.wait(90), "".join(self.log)
-        assert self.url, "".join(self.log)
+        self._ready.wait(90)
+        if not self.url:
+            self.stop()
+            raise AssertionError("".join(self.log))
 
     @property
     def port(self) -> int:

@@ -218,3 +218,14 @@ def test_the_access_log_has_everything_but_the_text() -> None:
         assert noted["status"] == 200
         assert noted["texts"] == 1
         assert "secret" not in "".join(server.log)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_cannot_start_says_why_in_a_line(workers: int, tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match=r"no config\.json") as told,
+        running("--model", tmp_path, "--workers", workers),
+    ):
+        pass
+    assert "Traceback" not in str(told.value)
+    assert "error: " in str(told.value)

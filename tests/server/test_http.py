@@ -109,6 +109,9 @@ def test_it_tells_about_itself(client: httpx.Client) -> None:
     assert client.head("/").status_code == 200
     assert client.get("/info").json()["max_input_length"] == 2048
     assert client.get("/ping").status_code == 200
+    image = client.post("/v1/embedding/image", files={"images": b"x"}, data={"model": "nomic-embed-vision-v1.5"})
+    assert image.status_code == 404
+    assert "not served here" in image.json()["detail"]
     assert client.get("/v1/user").status_code == client.get("/v1/user/").status_code == 200
     assert client.get(f"{client.base_url}/v1/user").status_code == 200
     (tokens,) = client.post("/tokenize", json={"inputs": "the whale"}).json()

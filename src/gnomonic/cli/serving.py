@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gnomonic.catalog import DEFAULT_TEXT_MODEL
+from gnomonic.errors import GnomonicError
 
 if TYPE_CHECKING:
     from gnomonic.server.config import ServeConfig
@@ -75,7 +76,12 @@ def main() -> None:
     config = ServeConfig.load(text)
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     _set_up_logs(config)
-    raise SystemExit(serve_share(int(number), int(ready), config))
+    try:
+        code = serve_share(int(number), int(ready), config)
+    except GnomonicError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = 2
+    raise SystemExit(code)
 
 
 def _set_up_logs(config: ServeConfig) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ class App:
     """
 
     def __init__(self, config: ServeConfig, settings: Settings) -> None:
-        """Build everything; nothing is started before the ASGI lifespan says so.
+        """Build everything and start nothing.
 
         Raises:
             ConfigError: the models contradict each other, or the file of keys cannot be read.
@@ -76,7 +75,6 @@ class App:
             docs_url=None,
             redoc_url=None,
             openapi_url="/openapi.json",
-            lifespan=self._lifespan,
         )
         for route in ROUTES:
             self._add(route.path, "POST", self._embedding(route), name=f"{route.name} {route.path}")
@@ -98,15 +96,25 @@ class App:
         """Answer one ASGI scope."""
         await self._guarded(scope, receive, send)
 
-    @asynccontextmanager
-    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+    async def start(self) -> None:
+        """Start the worker and open the default model.
+
+        Raises:
+            GnomonicError: it cannot be opened; nothing is left running.
+        """
         try:
             await self.service.start()
-            yield
-        finally:
-            await self.service.stop()
-            if self._rates is not None:
-                self._rates.close()
+        except GnomonicError as error:
+            await self.stop()
+            # At the start there is no client to spare: the operator is told what the model's own loader says.
+            cause = error.__cause__
+            raise (cause if isinstance(cause, GnomonicError) else error) from None
+
+    async def stop(self) -> None:
+        """End the worker, and what waits for it."""
+        await self.service.stop()
+        if self._rates is not None:
+            self._rates.close()
 
     def _add(self, path: str, method: str, endpoint: Endpoint, *, name: str = "") -> None:
         """Add a route whose endpoint is timed, counted, logged and guarded by keys."""

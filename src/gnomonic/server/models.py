@@ -201,5 +201,5 @@ def _place(source: str) -> str | Path:
 
 
 def _cannot(entry: Entry, error: GnomonicError) -> UnavailableError:
-    log.error("%s cannot be opened: %s", entry.name, error)
+    log.warning("%s cannot be opened: %s", entry.name, error)
     return UnavailableError(f"model {entry.name!r} cannot be opened: {error}", retry_after_s=30, hint=error.hint)

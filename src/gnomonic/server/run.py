@@ -21,9 +21,9 @@ from pathlib import Path
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
-from gnomonic.errors import ConfigError
+from gnomonic.errors import ConfigError, GnomonicError
 from gnomonic.inference.threads import usable_cpus
-from gnomonic.server.app import build_app
+from gnomonic.server.app import App, build_app
 from gnomonic.server.config import ServeConfig
 from gnomonic.server.connections import protocol
 from gnomonic.settings import read_settings
@@ -69,6 +69,7 @@ def serve(config: ServeConfig, *, share: Sequence[str], on_ready: Callable[[str,
 
     Raises:
         ConfigError: the address cannot be had, or a setting is wrong.
+        GnomonicError: the default model cannot be opened.
     """
     with bind(config) as listening:
         host, port = listening.getsockname()[:2]
@@ -80,14 +81,26 @@ def serve(config: ServeConfig, *, share: Sequence[str], on_ready: Callable[[str,
 class _Server(uvicorn.Server):
     """uvicorn's server, which tells when it is ready, and ends with its own exit code after a signal."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, on_start: Callable[[], None]) -> None:
         super().__init__(config)
+        self._app = app
         self._on_start = on_start
+        self.failure: GnomonicError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._app.start()
+        except GnomonicError as error:
+            self.failure = error
+            self.should_exit = True
+            return
         await super().startup(sockets)
         if self.started and not self.should_exit:
             self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._app.stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,12 +113,13 @@ class _Server(uvicorn.Server):
 
 
 def _one(config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]) -> int:
+    app = build_app(config, read_settings())
     server = _Server(
         uvicorn.Config(
-            build_app(config, read_settings()),
+            app,
             http=protocol(head_timeout_s=config.head_timeout_s),
             loop="uvloop" if sys.platform != "win32" else "asyncio",
-            lifespan="on",
+            lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -115,9 +129,12 @@ def _one(config: ServeConfig, listening: socket.socket, on_start: Callable[[], N
             timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, round(config.drain_s)),
         ),
+        app,
         on_start,
     )
     server.run(sockets=[listening])
+    if server.failure is not None:
+        raise server.failure
     return 0 if server.started else 1
 
 
@@ -208,6 +225,9 @@ def serve_share(number: int, ready: int, config: ServeConfig) -> int:
         number: file descriptor of the listening socket.
         ready: file descriptor of a pipe that is told when requests are answered.
         config: what to serve.
+
+    Raises:
+        GnomonicError: it could not start.
     """
 
     def on_start() -> None:

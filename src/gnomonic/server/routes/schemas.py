@@ -47,6 +47,7 @@ _NOMIC = _object(
     },
     "texts",
 )
+_IMAGES = _object({"model": _MODEL, "urls": _TEXTS})
 _OPENAI = _object(
     {
         "input": _TEXT_OR_TEXTS,
@@ -138,6 +139,7 @@ _MESSAGE = _object({"message": _STRING}, "message")
 
 _EMBEDDING: dict[str, tuple[str, Schema, Schema, Schema]] = {
     "/v1/embedding/text": ("Nomic: embed texts", _NOMIC, _NOMIC_ANSWER, _DETAIL),
+    "/v1/embedding/image": ("Nomic: embed images; no image model is served yet", _IMAGES, _NOMIC_ANSWER, _DETAIL),
     "/v1/embeddings": ("OpenAI: embed texts", _OPENAI, _OPENAI_ANSWER, _NESTED),
     "/embeddings": ("OpenAI: the same without /v1", _OPENAI, _OPENAI_ANSWER, _NESTED),
     "/api/embed": ("Ollama: embed texts", _OLLAMA, _OLLAMA_ANSWER, _PLAIN),
@@ -196,7 +198,8 @@ def _complete(found: Schema) -> Schema:
         for method, operation in operations.items():
             if method == "post":
                 summary, asked, given, failure = _EMBEDDING[path]
-                operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": asked}}}
+                form = "application/x-www-form-urlencoded" if path == "/v1/embedding/image" else "application/json"
+                operation["requestBody"] = {"required": True, "content": {form: {"schema": asked}}}
                 operation["responses"] = _responses(given, failure)
             else:
                 summary = _TELLING[(path, method)]

@@ -1,4 +1,4 @@
-"""The routes that tell about the server: what it is, what it serves, and whether it is well."""
+"""The routes that embed no texts: what the server is, what it serves, whether it is well; and images, which wait."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastapi import Request, Response
 
 from gnomonic import __version__
 from gnomonic.catalog import ModelSpec
-from gnomonic.errors import GnomonicError, UnknownModelError
-from gnomonic.server.dialects import nomic, ollama, openai, sagemaker, tei
+from gnomonic.errors import GnomonicError, InputError, UnknownModelError
+from gnomonic.server.dialects import nomic, nomic_image, ollama, openai, sagemaker, tei
 from gnomonic.server.dialects.base import Reply
 from gnomonic.server.dialects.reading import split_model
 from gnomonic.server.metrics import Metrics
@@ -35,6 +35,7 @@ def add_status_routes(add: Callable[[str, str, Endpoint], None], service: Servic
         ("GET", "/ping", status.ping),
         ("GET", "/metrics", status.show_metrics),
         ("GET", "/v1/user", status.user),
+        ("POST", "/v1/embedding/image", status.image),
         ("GET", "/v1/models", status.models),
         ("GET", "/models", status.models),
         ("GET", "/v1/models/{name:path}", status.model),
@@ -82,6 +83,13 @@ class _Status:
 
     async def user(self, _: Request, __: Exchange) -> Response:
         return respond(nomic.render_user())
+
+    async def image(self, request: Request, exchange: Exchange) -> Response:
+        """Read the form; there is no image model to give it to yet."""
+        exchange.dialect = "nomic"
+        asked = nomic_image.parse(await request.body(), request.headers)
+        self._service.models.find(asked.model)
+        raise InputError(f"model {asked.model!r} embeds texts; POST /v1/embedding/text takes those")
 
     async def models(self, _: Request, __: Exchange) -> Response:
         return respond(openai.render_models(await self._specs(), created=int(self._since)))
