@@ -49,6 +49,7 @@ VARIANTS = (
     Variant(label="vectors only", overrides={"similarity_weight": 0.0}),
     Variant(label="rankings only", overrides={"embedding_weight": 0.0}),
     Variant(label="states of the tokens too", overrides={"token_weight": 2.0}),
+    Variant(label="an altered copy beside each text", overrides={"altered_share": 1.0}),
     Variant(label="one source a batch", overrides={"sources_per_batch": 1}),
     Variant(label="whole documents, no sentences", overrides={"sentence_share": 0.0}),
     Variant(label="masked words for a quarter of the time first", overrides={}, mlm_share=0.25),
