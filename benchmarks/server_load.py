@@ -60,9 +60,10 @@ class Connection:
 
     async def post(self, body: bytes) -> int:
         """Send a request and read its whole answer; return its status."""
-        if self.writer is None:
+        if self.reader is None or self.reader.at_eof():  # new, or closed by the server while it was idle
+            self.close()
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        assert self.reader is not None
+        assert self.writer is not None
         head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         self.writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         answer = await self.reader.readuntil(b"\r\n\r\n")
@@ -319,6 +320,9 @@ def main() -> None:
     parser.add_argument("--infinity", help="interpreter of an environment with infinity-emb[torch,server]==0.0.78")
     parser.add_argument("--texts", type=int, help="texts a pass (default 400)")
     args = parser.parse_args()
+    # The result tells the command, and not where things are on this machine.
+    places = {args.infinity: "PYTHON", str(args.workdir): "FOLDER"}
+    sys.argv = [places.get(word, word) for word in sys.argv]
     shape = SHAPES["tiny" if args.quick else "v1.5"]
     args.workdir.mkdir(parents=True, exist_ok=True)
     folder = make_checkpoint(shape, args.workdir)
