@@ -117,6 +117,7 @@ def test_it_tells_about_itself(client: httpx.Client) -> None:
     (tokens,) = client.post("/tokenize", json={"inputs": "the whale"}).json()
     assert [token["text"] for token in tokens if not token["special"]] == ["the", "whale"]
     assert tokens[0]["special"]
+    assert client.post("/tokenize", json={"inputs": "a " * 200_000}).status_code == 413
     metrics = client.get("/metrics")
     assert metrics.status_code == 200
     assert b"gnomonic" in metrics.content

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gnomonic.server.jobs import BatchReport
 from gnomonic.server.metrics import Metrics
-from gnomonic.server.queue import BatchReport
 from gnomonic.server.routes.embeddings import Exchange
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from gnomonic.errors import DeadlineError, EngineError, OverloadedError, UnavailableError
 from gnomonic.inference.engines.base import BatchBudget
-from gnomonic.server.queue import BatchQueue, BatchReport, Line
+from gnomonic.server.jobs import BatchReport, Line
+from gnomonic.server.queue import BatchQueue
 
 _LINE = Line(key="a", model="tiny", precision="fp32", hidden_size=2,
              budget=BatchBudget(max_tokens=64, max_cells=4096, call_tokens=4))  # fmt: skip
@@ -166,15 +167,54 @@ def test_a_deadline_ends_the_wait_and_drops_the_work() -> None:
 def test_a_full_queue_says_when_to_come_again_and_recovers() -> None:
     async def scene() -> None:
         engine = Engine(held=True)
-        queue = BatchQueue(engine.run, max_tokens=100)
-        tasks = [asyncio.create_task(queue.submit(_LINE, _texts(60))) for _ in range(2)]
+        queue = BatchQueue(engine.run, max_tokens=40_000)
+        tasks = [asyncio.create_task(queue.submit(_LINE, _texts(*[60] * 500))) for _ in range(3)]
         await _settle()
+        # The first counts for half of the queue at most, so the second fits; the third does not.
         with pytest.raises(OverloadedError, match="tokens are waiting") as refused:
-            await queue.submit(_LINE, _texts(50))
+            await tasks.pop()
         assert refused.value.retry_after_s >= 1
+        lines = [asyncio.create_task(queue.submit(_LINE, _texts(*[50] * 60))) for _ in range(3)]
+        await _settle()
+        assert not any(line.done() for line in lines)  # a quarter more is for small ones
+        with pytest.raises(OverloadedError):
+            await queue.submit(_LINE, _texts(*[50] * 60))
         engine.gate.set()
-        await asyncio.gather(*tasks)
-        assert (await queue.submit(_LINE, _texts(500))).vectors.shape == (1, 2)  # alone it may be larger than the queue
+        await asyncio.gather(*tasks, *lines)
+        assert queue.waiting_tokens == queue._charged == queue.waiting_requests == 0
+        assert (await queue.submit(_LINE, _texts(50_000))).vectors.shape == (1, 2)  # alone it may be larger
+
+    _play(scene)
+
+
+def test_what_cannot_be_done_in_time_is_refused_at_once() -> None:
+    async def scene() -> None:
+        now = [0.0]
+        engine = Engine()
+
+        async def run(key: str, sequences: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.float32], float]:
+            now[0] += 1.0  # a second a batch of 64 tokens at most
+            return await engine.run(key, sequences)
+
+        queue = BatchQueue(run, clock=lambda: now[0])
+        for _ in range(60):
+            await queue.submit(_LINE, _texts(60))
+        with pytest.raises(OverloadedError, match="the deadline is in 60 s; send fewer texts"):
+            await queue.submit(_LINE, _texts(*[60] * 200), deadline=now[0] + 60)
+        await queue.submit(_LINE, _texts(60), deadline=now[0] + 60)
+
+    _play(scene)
+
+
+def test_what_nobody_foresaw_fails_the_batch_and_not_the_queue() -> None:
+    async def scene() -> None:
+        engine = Engine()
+        engine.broken = RuntimeError("surprise")
+        queue = BatchQueue(engine.run)
+        with pytest.raises(EngineError, match="log says why"):
+            await queue.submit(_LINE, _texts(6))
+        engine.broken = None
+        assert (await queue.submit(_LINE, _texts(6))).vectors.tolist() == [[6, 6]]
 
     _play(scene)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import gnomonic
-from gnomonic.errors import GnomonicError, InputError, TooLargeError, UnavailableError, UnknownModelError
+from gnomonic.errors import ConfigError, GnomonicError, InputError, TooLargeError, UnavailableError, UnknownModelError
 from gnomonic.server.models import ShelfOptions
 from gnomonic.server.service import Limits, Service, ServiceOptions
 from gnomonic.settings import read_settings
@@ -146,7 +147,50 @@ def test_the_model_used_longest_ago_makes_room(tiny_checkpoint: Path) -> None:
     _serve(scene, _MINI, str(tiny_checkpoint), max_model_bytes=1000)
 
 
-def test_files_that_vanish_are_a_clean_503(tiny_checkpoint: Path) -> None:
+def test_weights_that_change_change_the_fingerprint(make_checkpoint: Callable[..., Path]) -> None:
+    folder, other = make_checkpoint(seed=1), make_checkpoint(seed=2)
+    request = EmbedRequest(texts=("a cat",), model=folder.name)
+
+    async def scene(service: Service) -> None:
+        before = await service.embed(request)
+        shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+        assert service.worker.pid is not None
+        os.kill(service.worker.pid, signal.SIGKILL)
+        while service.worker.restarts == 0:
+            await asyncio.sleep(0.05)
+        after = await service.embed(request)
+        assert after.fingerprint != before.fingerprint
+        assert float(after.embeddings.vectors[0] @ before.embeddings.vectors[0]) < 0.99
+
+    _serve(scene, _MINI, str(folder))
+
+
+def test_one_model_that_cannot_be_opened_again_leaves_the_others(make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint()
+
+    async def scene(service: Service) -> None:
+        await service.embed(EmbedRequest(texts=("a",), model=folder.name))
+        (folder / "config.json").unlink()
+        assert service.worker.pid is not None
+        os.kill(service.worker.pid, signal.SIGKILL)
+        while service.worker.restarts == 0:
+            await asyncio.sleep(0.05)
+        await service.embed(EmbedRequest(texts=("a",), model=_MINI))
+        with pytest.raises(UnavailableError):
+            await service.embed(EmbedRequest(texts=("a",), model=folder.name))
+        assert [spec.name for spec in await service.models.described()] == [_MINI]
+
+    _serve(scene, _MINI, str(folder))
+
+
+def test_a_name_that_no_client_could_use_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rename the folder"):
+        _serve(lambda _: asyncio.sleep(0), str(tmp_path / "größe"))
+
+
+def test_files_that_vanish_are_a_clean_503(make_checkpoint: Callable[..., Path]) -> None:
+    tiny_checkpoint = make_checkpoint()
+
     async def scene(service: Service) -> None:
         (tiny_checkpoint / "config.json").rename(tiny_checkpoint / "gone")
         with pytest.raises(UnavailableError, match=f"model '{tiny_checkpoint.name}' cannot be opened"):

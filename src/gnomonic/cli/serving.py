@@ -1,6 +1,6 @@
 """What `gnomonic serve` prints, and the logs it sets up.
 
-`python -m gnomonic.cli.serving METRICS SOCKET PIPE CONFIG` is one of several server processes.
+`python -m gnomonic.cli.serving METRICS SOCKET READY PARENT CONFIG` is one of several server processes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def run(config: ServeConfig) -> int:
 
 def main() -> None:
     """Be one of several server processes."""
-    metrics, number, ready, text = sys.argv[1:]
+    metrics, number, ready, parent, text = sys.argv[1:]
     # prometheus_client looks for it when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     from gnomonic.server.config import ServeConfig
@@ -77,7 +77,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     _set_up_logs(config)
     try:
-        code = serve_share(int(number), int(ready), config)
+        code = serve_share(int(number), int(ready), int(parent), config)
     except GnomonicError as error:
         typer.echo(f"error: {error}", err=True)
         code = 2

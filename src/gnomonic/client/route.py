@@ -147,10 +147,12 @@ class Route:
         return self.client, self.request
 
     def _patience(self) -> Patience | None:
-        """Do not wait for a server that is away where this machine can do the work."""
+        """Do not wait for a server that is away or busy where this machine can do the work."""
         from gnomonic.client.retries import Patience
 
-        return Patience(connect_attempts=1, connect_s=3.0) if self.may_fall_back else None
+        if not self.may_fall_back:
+            return None
+        return Patience(attempts=2, connect_attempts=1, connect_s=3.0, max_retry_after_s=1.0, read_s=60.0)
 
     def _learn_remote(self, seconds: float) -> None:
         if self.measures is not None:

@@ -78,7 +78,7 @@ class App:
         )
         for route in ROUTES:
             self._add(route.path, "POST", self._embedding(route), name=f"{route.name} {route.path}")
-        add_status_routes(self._add, self.service, self.metrics)
+        add_status_routes(self._add, self.service, self.metrics, max_connections=config.max_connections)
         describe(self._api)
         self._api.add_exception_handler(HTTPException, self._http_error)  # type: ignore[arg-type]
         limits = GuardSettings(
@@ -142,7 +142,7 @@ class App:
         except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - every request gets an answer in its own dialect
-            response = respond(_error_reply(path, told(error)))
+            response = respond(_error_reply(path, told(error, exchange.request_id)))
             status = response.status_code
         response.headers["x-request-id"] = exchange.request_id
         self._note(request, exchange, status, time.perf_counter() - began)

@@ -26,7 +26,7 @@ class Stream(Protocol):
 
 def pack(header: dict[str, Any], payload: bytes = b"") -> bytes:
     """Return one message."""
-    text = json.dumps(header, ensure_ascii=False).encode()
+    text = json.dumps(header).encode("ascii")
     return HEAD.pack(len(text), len(payload)) + text + payload
 
 

@@ -25,7 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
 
 if TYPE_CHECKING:
-    from gnomonic.server.queue import BatchReport
+    from gnomonic.server.jobs import BatchReport
     from gnomonic.server.routes.embeddings import Exchange
 
 __all__ = ["Metrics"]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gnomonic import catalog
+from gnomonic import __version__, catalog
+from gnomonic.catalog import ModelSpec
 from gnomonic.errors import ConfigError, GnomonicError, UnavailableError, UnknownModelError
 from gnomonic.inference.load import ModelFiles, open_files
 from gnomonic.inference.threads import usable_cpus
-from gnomonic.server.queue import Line
+from gnomonic.server.jobs import Line
 from gnomonic.server.workers import Worker
 from gnomonic.settings import Settings
 
 __all__ = ["Entry", "Shelf", "ShelfOptions", "fingerprint"]
 
 log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9._+-]{1,200}")
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -35,7 +40,13 @@ class Entry:
     """Read when first asked for."""
     line: Line | None = None
     """There while the worker has its engine open."""
+    digest: str = ""
+    """Of weights, tokenizer and finishing."""
     fingerprint: str = ""
+    """Of these and the engine's arithmetic; there once it was opened."""
+    signature: tuple[object, ...] = ()
+    """What tells whether its files changed since they were read."""
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     """Requests that are using it now."""
     last_used: float = 0.0
@@ -67,9 +78,16 @@ class Shelf:
         self._settings = settings
         self._options = options
         self._opening = asyncio.Lock()
+        self.opening = False
+        """Whether an engine is being opened; the worker does nothing else meanwhile."""
         self.entries: dict[str, Entry] = {}
         for source in sources:
             name = source.removeprefix("nomic-ai/") if _in_catalog(source) else Path(source).expanduser().resolve().name
+            if not _NAME.fullmatch(name):
+                raise ConfigError(
+                    f"model {source!r} would be called {name!r}; a name has 1 to 200 letters, digits and . _ + - of "
+                    "ASCII; rename the folder"
+                )
             if name in self.entries:
                 raise ConfigError(f"two models are called {name!r}: {self.entries[name].source} and {source}")
             self.entries[name] = Entry(source=source, name=name)
@@ -92,14 +110,29 @@ class Shelf:
         Raises:
             UnavailableError: its files are absent, damaged or do not fit.
         """
-        if entry.files is None:
-            try:
-                files = await asyncio.to_thread(open_files, _place(entry.source), self._settings)
-                entry.fingerprint = await asyncio.to_thread(fingerprint, files)
+        if entry.files is not None:
+            return entry.files
+        async with entry.reading:  # once, however many ask
+            if entry.files is None:
+                try:
+                    files = await asyncio.to_thread(open_files, _place(entry.source), self._settings)
+                    entry.signature = _signature(files.folder)
+                    entry.digest = await asyncio.to_thread(fingerprint, files)
+                except (GnomonicError, OSError) as error:
+                    raise _cannot(entry, error) from error
                 entry.files = files
-            except GnomonicError as error:
-                raise _cannot(entry, error) from error
         return entry.files
+
+    async def described(self) -> list[ModelSpec]:
+        """Return what the models are; nothing is downloaded for it, and a folder that cannot be read is left out."""
+        found = []
+        for entry in self.entries.values():
+            if entry.files is None and _in_catalog(entry.source):
+                found.append(catalog.find(entry.source))
+                continue
+            with contextlib.suppress(UnavailableError):
+                found.append((await self.read(entry)).spec)
+        return found
 
     async def open(self, entry: Entry) -> Line:
         """Return the open engine of a model, opening it first where it is not.
@@ -110,20 +143,44 @@ class Shelf:
         entry.last_used = time.monotonic()
         if entry.line is not None:
             return entry.line
-        async with self._opening:
-            files = await self.read(entry)
-            await self._make_room(entry)
-            if entry.line is None:
-                entry.line = await self._start(entry, files)
-        return entry.line
+        # A caller that leaves must not leave an engine behind that nobody knows of.
+        task = asyncio.ensure_future(self._open(entry))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
 
-    async def reopen(self) -> None:
-        """Open in a new worker what was open in the one before."""
+    async def _open(self, entry: Entry) -> Line:
+        async with self._opening:
+            if entry.line is None:
+                self.opening = True
+                try:
+                    files = await self._unchanged(entry)
+                    await self._make_room(entry)
+                    entry.line = await self._start(entry, files)
+                finally:
+                    self.opening = False
+            return entry.line
+
+    async def _unchanged(self, entry: Entry) -> ModelFiles:
+        """Return the model's files, read again where they are others than before."""
+        files = await self.read(entry)
+        if _signature(files.folder) != entry.signature:
+            log.warning("the files of %s have changed; they are read again", entry.name)
+            entry.files = None
+            files = await self.read(entry)
+        return files
+
+    async def reopen(self) -> dict[str, GnomonicError]:
+        """Open in a new worker what was open in the one before; return what could not be, by name, and why."""
+        failed: dict[str, GnomonicError] = {}
         lost = [entry for entry in self.entries.values() if entry.line is not None and entry.files is not None]
         for entry in lost:
             entry.line = None
         for entry in lost:
-            await self.open(entry)
+            try:
+                await self.open(entry)
+            except GnomonicError as error:
+                failed[entry.name] = error
+        return failed
 
     async def _start(self, entry: Entry, files: ModelFiles) -> Line:
         began = time.monotonic()
@@ -140,6 +197,8 @@ class Shelf:
             raise
         except GnomonicError as error:
             raise _cannot(entry, error) from error
+        arithmetic = f"{entry.digest} {info.precision} {self._options.device} {__version__}"
+        entry.fingerprint = hashlib.sha256(arithmetic.encode()).hexdigest()[:16]
         log.info("opened %s (%s) in %.1f s", entry.name, info.precision, time.monotonic() - began)
         return Line(
             key=entry.name,
@@ -152,18 +211,15 @@ class Shelf:
     async def _make_room(self, entry: Entry) -> None:
         """Close the models used longest ago, as long as all together take more than is allowed."""
         limit = self._options.max_model_bytes
-        idle = sorted(
-            (other for other in self.entries.values() if other.line and not other.users and other is not entry),
-            key=lambda other: other.last_used,
-        )
-        taken = sum(other.bytes for other in self.entries.values() if other.line) + entry.bytes
-        for other in idle:
-            if limit is None or taken <= limit:
+        while limit is not None:
+            open_ones = [other for other in self.entries.values() if other.line and other is not entry]
+            idle = [other for other in open_ones if not other.users]
+            if not idle or sum(other.bytes for other in open_ones) + entry.bytes <= limit:
                 return
-            other.line = None
-            await self._worker.close_engine(other.name)
-            taken -= other.bytes
-            log.info("closed %s to make room for %s", other.name, entry.name)
+            oldest = min(idle, key=lambda other: other.last_used)
+            oldest.line = None
+            await self._worker.close_engine(oldest.name)
+            log.info("closed %s to make room for %s", oldest.name, entry.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +256,16 @@ def _place(source: str) -> str | Path:
     return source if _in_catalog(source) else Path(source).expanduser()
 
 
-def _cannot(entry: Entry, error: GnomonicError) -> UnavailableError:
+def _signature(folder: Path) -> tuple[object, ...]:
+    """Return name, size, time and number of every file in a folder; empty where it is gone."""
+    try:
+        found = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+        return tuple((name, about.st_size, about.st_mtime_ns, about.st_ino) for name, about in found)
+    except OSError:
+        return ()
+
+
+def _cannot(entry: Entry, error: Exception) -> UnavailableError:
+    """Log why a model is not there, and return what clients are told: not where the server keeps its files."""
     log.warning("%s cannot be opened: %s", entry.name, error)
-    return UnavailableError(f"model {entry.name!r} cannot be opened: {error}", retry_after_s=30, hint=error.hint)
+    return UnavailableError(f"model {entry.name!r} cannot be opened; the server's log says why", retry_after_s=30)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from gnomonic.errors import DeadlineError, EngineError, GnomonicError, OverloadedError
 from gnomonic.inference.batching import plan_batches
 from gnomonic.inference.encoder import check_finite
-from gnomonic.inference.engines.base import BatchBudget
+from gnomonic.server.jobs import BatchReport, Job, Line, Pooled
 
-__all__ = ["BatchQueue", "BatchReport", "Line", "Pooled", "RunBatch"]
+__all__ = ["BatchQueue", "RunBatch"]
 
 RunBatch = Callable[[str, Sequence[NDArray[np.int32]]], Awaitable[tuple[NDArray[np.float32], float]]]
 """(engine's key, sequences) -> pooled [rows, hidden_size] float32, seconds in the engine."""
+
+log = logging.getLogger(__name__)
 
 # As in inference.batching: what an attention cell costs, in tokens.
 _CELLS_PER_TOKEN = 4096
@@ -28,60 +31,9 @@ _WINDOW_BATCHES = 3
 """How many batches' worth of the most urgent sequences the planner may choose from."""
 _IN_FLIGHT = 2
 _FIRST_RATE = 2000.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """What a queue must know of an engine."""
-
-    key: str
-    model: str
-    precision: str
-    hidden_size: int
-    budget: BatchBudget
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pooled:
-    """A request's sequences, encoded."""
-
-    vectors: NDArray[np.float32]
-    """[sequences, hidden_size] float32, in the order they were given."""
-    queue_s: float
-    """From submission to the first batch that held one of them."""
-    engine_s: float
-    """From then to the end of the last."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchReport:
-    """One batch that was run, for metrics."""
-
-    rows: int
-    tokens: int
-    padded_tokens: int
-    engine_s: float
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One request in the queue."""
-
-    line: Line
-    sequences: Sequence[NDArray[np.int32]]
-    owners: NDArray[np.int64]
-    order: list[int]
-    """Its sequences, longest first, so that its own batches are of like length."""
-    done: asyncio.Future[None]
-    pooled: NDArray[np.float32]
-    submitted: float
-    started: float = 0.0
-    tag: float = 0.0
-    next: int = 0
-    left: int = 0
-    waiting_tokens: int = 0
-    alone: set[int] = field(default_factory=set)
-    """Sequences of a batch that failed: each is tried once more by itself."""
+_MEASURED_ENOUGH = 8
+"""Batches after which the rate is known well enough to refuse by it."""
+_SMALL_TOKENS = 8192
 
 
 class BatchQueue:
@@ -121,18 +73,21 @@ class BatchQueue:
         self._max_tokens = max_tokens
         self._on_batch = on_batch
         self._clock = clock
-        self._heap: list[tuple[float, int, _Job]] = []
+        self._heap: list[tuple[float, int, Job]] = []
         self._numbers = itertools.count()
         self._virtual = 0.0
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._jobs: set[Job] = set()
         self._rate = _FIRST_RATE
+        self._measured = 0
+        self._charged = 0
         self.waiting_tokens = 0
         """Tokens of the sequences that are in no batch yet."""
 
     @property
     def waiting_requests(self) -> int:
-        """Requests with a sequence that is in no batch yet."""
-        return len(self._heap)
+        """Requests that are not answered yet."""
+        return len(self._jobs)
 
     @property
     def expected_wait_s(self) -> float:
@@ -146,6 +101,7 @@ class BatchQueue:
         *,
         owners: NDArray[np.int64] | None = None,
         deadline: float | None = None,
+        exempt: bool = False,
     ) -> Pooled:
         """Encode sequences; cancelling this drops those that are in no batch yet.
 
@@ -154,6 +110,7 @@ class BatchQueue:
             sequences: each [tokens] int32, at least one.
             owners: [sequences] the index of each sequence's text, for messages; None: they are texts one to one.
             deadline: when to give up, on the queue's clock.
+            exempt: take it however much waits; for the server's own probe.
 
         Raises:
             OverloadedError: too much waits already.
@@ -161,7 +118,9 @@ class BatchQueue:
             EngineError: the engine failed on one of these sequences.
             UnavailableError: the worker died.
         """
-        job = self._admit(line, sequences, np.arange(len(sequences)) if owners is None else owners)
+        if not exempt:
+            self._check_room(sum(map(len, sequences)), deadline)
+        job = self._add(line, sequences, np.arange(len(sequences)) if owners is None else owners)
         self._dispatch()
         try:
             async with asyncio.timeout(None if deadline is None else deadline - self._clock()):
@@ -181,27 +140,45 @@ class BatchQueue:
         """Look whether the worker is ready now, and go on if it is."""
         self._dispatch()
 
-    def fail_all(self, error: GnomonicError) -> None:
-        """Give everything that waits the same error."""
-        for _, _, job in self._heap:
+    def fail_all(self, error: GnomonicError, *, key: str | None = None) -> None:
+        """Give everything that waits, or waits for one engine, the same error; batches in the worker included."""
+        for job in [job for job in self._jobs if key is None or job.line.key == key]:
             self._fail(job, error)
-        self._heap.clear()
 
     async def drained(self) -> None:
         """Wait until no batch is in the worker."""
         while self._in_flight:
             await asyncio.wait(self._in_flight)
 
-    def _admit(self, line: Line, sequences: Sequence[NDArray[np.int32]], owners: NDArray[np.int64]) -> _Job:
-        tokens = sum(map(len, sequences))
-        if self.waiting_tokens and self.waiting_tokens + tokens > self._max_tokens:
+    def _check_room(self, tokens: int, deadline: float | None) -> None:
+        """Refuse what would wait for nothing.
+
+        No request counts for more than half of the queue, and a quarter more is kept for small ones: fair queueing
+        serves those soon whatever else waits.
+
+        Raises:
+            OverloadedError: too much waits, or at the present rate it would not be done in time.
+        """
+        small = tokens <= _SMALL_TOKENS
+        limit = self._max_tokens * (5 if small else 4) // 4
+        if self.waiting_tokens and self._charged + min(tokens, self._max_tokens // 2) > limit:
             raise OverloadedError(
                 f"{self.waiting_tokens:,} tokens are waiting and this request has {tokens:,}; the queue takes "
                 f"{self._max_tokens:,}; try again later, or send fewer texts at once",
                 retry_after_s=max(1.0, self.expected_wait_s),
             )
+        needed_s = (self.waiting_tokens + tokens) / self._rate
+        left_s = math.inf if deadline is None else deadline - self._clock()
+        if not small and self._measured >= _MEASURED_ENOUGH and needed_s > left_s:
+            raise OverloadedError(
+                f"this request has {tokens:,} tokens and {self.waiting_tokens:,} are waiting; at {self._rate:,.0f} a "
+                f"second that takes {needed_s:.0f} s, and the deadline is in {left_s:.0f} s; send fewer texts at once",
+                retry_after_s=max(1.0, self.expected_wait_s),
+            )
+
+    def _add(self, line: Line, sequences: Sequence[NDArray[np.int32]], owners: NDArray[np.int64]) -> Job:
         lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        job = _Job(
+        job = Job(
             line=line,
             sequences=sequences,
             owners=owners,
@@ -211,9 +188,9 @@ class BatchQueue:
             submitted=self._clock(),
             tag=self._virtual,
             left=len(sequences),
-            waiting_tokens=tokens,
         )
-        self.waiting_tokens += tokens
+        self._jobs.add(job)
+        self._wait(job, int(lengths.sum()))
         heapq.heappush(self._heap, (job.tag, next(self._numbers), job))
         return job
 
@@ -235,18 +212,18 @@ class BatchQueue:
         self._in_flight.discard(task)
         self._dispatch()
 
-    def _first(self) -> _Job | None:
+    def _first(self) -> Job | None:
         """Return the most urgent job that somebody still waits for."""
         while self._heap and self._heap[0][2].done.done():
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
-    def _choose(self) -> list[tuple[_Job, int]]:
+    def _choose(self) -> list[tuple[Job, int]]:
         """Take the next batch out of the queue."""
-        window: list[tuple[float, _Job, int]] = []
+        window: list[tuple[float, Job, int]] = []
         line: Line | None = None
         tokens = 0
-        later: list[tuple[float, int, _Job]] = []
+        later: list[tuple[float, int, Job]] = []
         while self._heap and (line is None or tokens < _WINDOW_BATCHES * line.budget.max_tokens):
             tag, _, job = heapq.heappop(self._heap)
             if job.done.done():
@@ -270,25 +247,24 @@ class BatchQueue:
             heapq.heappush(self._heap, entry)
         return self._plan(window, line) if line else []
 
-    def _take(self, job: _Job) -> None:
+    def _take(self, job: Job) -> None:
         """Move a job on to its next sequence, whose tag is one turn later."""
         job.tag += _cost(len(job.sequences[job.order[job.next]]))
         job.next += 1
         if job.next < len(job.order):
             heapq.heappush(self._heap, (job.tag, next(self._numbers), job))
 
-    def _plan(self, window: list[tuple[float, _Job, int]], line: Line) -> list[tuple[_Job, int]]:
+    def _plan(self, window: list[tuple[float, Job, int]], line: Line) -> list[tuple[Job, int]]:
         """Return the planned batch with the most urgent sequence; the other sequences go back."""
         lengths = [len(job.sequences[index]) for _, job, index in window]
         plan = plan_batches(lengths, line.budget)
         chosen = next(set(batch.tolist()) for batch in plan if 0 in batch)
-        back: dict[_Job, list[tuple[float, int]]] = {}
+        back: dict[Job, list[tuple[float, int]]] = {}
         batch = []
         for place, (tag, job, index) in enumerate(window):
             if place in chosen:
                 batch.append((job, index))
-                job.waiting_tokens -= lengths[place]
-                self.waiting_tokens -= lengths[place]
+                self._wait(job, -lengths[place])
                 job.started = job.started or self._clock()
             else:
                 back.setdefault(job, []).append((tag, index))
@@ -299,7 +275,7 @@ class BatchQueue:
             self._put_back(job, entries)
         return batch
 
-    def _put_back(self, job: _Job, entries: list[tuple[float, int]]) -> None:
+    def _put_back(self, job: Job, entries: list[tuple[float, int]]) -> None:
         """Let a job's sequences that were looked at and not chosen come next again."""
         job.order[job.next - len(entries) : job.next] = [index for _, index in entries]
         in_heap = job.next < len(job.order)
@@ -310,7 +286,7 @@ class BatchQueue:
             heapq.heapify(self._heap)
         heapq.heappush(self._heap, (job.tag, next(self._numbers), job))
 
-    async def _carry_out(self, rows: list[tuple[_Job, int]]) -> None:
+    async def _carry_out(self, rows: list[tuple[Job, int]]) -> None:
         line = rows[0][0].line
         sequences = [job.sequences[index] for job, index in rows]
         lengths = [len(sequence) for sequence in sequences]
@@ -324,7 +300,13 @@ class BatchQueue:
             for job, _ in rows:
                 self._fail(job, error)
             return
+        except Exception:
+            log.exception("a batch of %d rows failed", len(rows))
+            for job, _ in rows:
+                self._fail(job, EngineError("the batch with this text failed; the server's log says why"))
+            return
         spent = max(self._clock() - began, 1e-6)
+        self._measured += 1
         self._rate += 0.2 * (sum(lengths) / spent - self._rate)
         if self._on_batch is not None:
             padded = len(rows) * max(lengths)
@@ -332,7 +314,7 @@ class BatchQueue:
         for (job, index), vector in zip(rows, pooled, strict=True):
             self._deliver(job, index, vector)
 
-    def _deliver(self, job: _Job, index: int, vector: NDArray[np.float32]) -> None:
+    def _deliver(self, job: Job, index: int, vector: NDArray[np.float32]) -> None:
         if job.done.done():
             return
         try:
@@ -345,13 +327,13 @@ class BatchQueue:
         if not job.left:
             job.done.set_result(None)
 
-    def _retry_or_fail(self, rows: list[tuple[_Job, int]], error: EngineError) -> None:
+    def _retry_or_fail(self, rows: list[tuple[Job, int]], error: EngineError) -> None:
         """Put the sequences of a failed batch back, to be run one by one; fail the one that failed alone."""
         if len(rows) == 1:
             job, index = rows[0]
             self._fail(job, EngineError(f"texts[{job.owners[index]}]: {error}", hint=error.hint))
             return
-        back: dict[_Job, list[int]] = {}
+        back: dict[Job, list[int]] = {}
         for job, index in rows:
             back.setdefault(job, []).append(index)
         for job, indices in back.items():
@@ -359,24 +341,30 @@ class BatchQueue:
                 continue
             job.alone.update(indices)
             tokens = sum(len(job.sequences[index]) for index in indices)
-            job.waiting_tokens += tokens
-            self.waiting_tokens += tokens
+            self._wait(job, tokens)
             waits = job.next < len(job.order)
             job.order.extend(indices)
             if not waits:
                 heapq.heappush(self._heap, (job.tag, next(self._numbers), job))
 
-    def _fail(self, job: _Job, error: GnomonicError) -> None:
+    def _fail(self, job: Job, error: GnomonicError) -> None:
         if not job.done.done():
             job.done.set_exception(error)
             job.done.exception()  # whoever stopped waiting does not ask
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: Job) -> None:
         """Forget what a job still has waiting; its entry in the heap is left out when it comes up."""
         if not job.done.done():
             job.done.cancel()
-        self.waiting_tokens -= job.waiting_tokens
-        job.waiting_tokens = 0
+        self._wait(job, -job.waiting_tokens)
+        self._jobs.discard(job)
+
+    def _wait(self, job: Job, tokens: int) -> None:
+        """Count tokens of a job in, or out."""
+        most, before = self._max_tokens // 2, job.waiting_tokens
+        job.waiting_tokens += tokens
+        self.waiting_tokens += tokens
+        self._charged += min(job.waiting_tokens, most) - min(before, most)
 
 
 def _cost(tokens: int) -> float:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -99,7 +101,11 @@ class _Server(uvicorn.Server):
             self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Before uvicorn cancels what is not done, it gets its refusal.
+        until = max(0.1, (self.config.timeout_graceful_shutdown or 1) - 1)
+        last_call = asyncio.get_running_loop().call_later(until, self._app.service.refuse)
         await super().shutdown(sockets)
+        last_call.cancel()
         await self._app.stop()
 
     @contextlib.contextmanager
@@ -148,6 +154,8 @@ class _Several:
         self._share = [*share, str(metrics)]
         self._metrics = metrics
         self._ending = False
+        self._alive = os.pipe()
+        """Nobody writes to it; it ends when this process does, and the others notice."""
         self._processes: list[subprocess.Popen[bytes]] = []
         self._began: dict[int, float] = {}
 
@@ -157,12 +165,14 @@ class _Several:
         Raises:
             ConfigError: it ended instead; it has said why.
         """
+        if self._ending:
+            return
         readable, writable = os.pipe()
         with os.fdopen(readable, "rb") as told:
             try:
                 process = subprocess.Popen(
-                    [*self._share, str(self._socket.fileno()), str(writable), self._config.dump()],
-                    pass_fds=[self._socket.fileno(), writable],
+                    [*self._share, str(self._socket.fileno()), str(writable), str(self._alive[0]), self._config.dump()],
+                    pass_fds=[self._socket.fileno(), writable, self._alive[0]],
                 )
             finally:
                 os.close(writable)
@@ -181,12 +191,17 @@ class _Several:
                 mark_process_dead(process.pid, str(self._metrics))  # type: ignore[no-untyped-call]
                 # One that cannot start must not be started without end.
                 time.sleep(max(0.0, 1.0 - (time.monotonic() - self._began.pop(process.pid))))
-                with contextlib.suppress(ConfigError):
+                try:
                     self.start()
+                except (ConfigError, OSError) as error:
+                    log.error("no other could be started: %s", error)
+                    time.sleep(1.0)
 
     def end(self, *_: object) -> None:
         """Ask all to end in order; also a handler of signals."""
         self._ending = True
+        # Nobody is to connect who would not be served.
+        self._socket.close()
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -218,17 +233,24 @@ def _several(config: ServeConfig, listening: socket.socket, share: Sequence[str]
     return 0
 
 
-def serve_share(number: int, ready: int, config: ServeConfig) -> int:
+def serve_share(number: int, ready: int, parent: int, config: ServeConfig) -> int:
     """Serve as one of several processes.
 
     Args:
         number: file descriptor of the listening socket.
         ready: file descriptor of a pipe that is told when requests are answered.
+        parent: file descriptor of a pipe that ends with the process that started this one.
         config: what to serve.
 
     Raises:
         GnomonicError: it could not start.
     """
+
+    def watch() -> None:
+        os.read(parent, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
     def on_start() -> None:
         os.write(ready, b"r")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomonic.errors import EngineError, GnomonicError, InputError, TooLargeError, UnavailableError
+from gnomonic.errors import DeadlineError, EngineError, InputError, TooLargeError, UnavailableError
 from gnomonic.inference.encoder import EncodeOptions, check_options, check_texts
 from gnomonic.inference.load import ModelFiles
 from gnomonic.inference.postprocess import finish, merge_chunks
 from gnomonic.inference.tokenizer import Tokenized
+from gnomonic.server.jobs import BatchReport
 from gnomonic.server.models import Entry, Shelf, ShelfOptions
-from gnomonic.server.queue import BatchQueue, BatchReport
+from gnomonic.server.queue import BatchQueue
 from gnomonic.server.workers import Worker
 from gnomonic.settings import Settings
 from gnomonic.types import Embeddings, EmbedRequest, Usage
@@ -26,10 +29,14 @@ from gnomonic.types import Embeddings, EmbedRequest, Usage
 __all__ = ["Answer", "Limits", "Service", "ServiceOptions"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Below this a text is tokenized, and above that rows are finished, in less time than a thread takes to be woken.
 _INLINE_CHARACTERS = 4096
+_SHORT_CHARACTERS = 1 << 16
 _INLINE_VALUES = 1 << 16
+_LAST_BATCH_S = 5.0
+"""How long the batch in the worker may take when the server ends."""
 _CANARY = "The canary sings; the mine is safe."
 _CANARY_FRESH_S = 5.0
 _CANARY_TIMEOUT_S = 5.0
@@ -94,7 +101,10 @@ class Service:
         self.queue = BatchQueue(
             self.worker.run, ready=self._ready, max_tokens=options.limits.max_queue_tokens, on_batch=on_batch
         )
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
+        # Long texts have a thread of their own, so that none of ordinary length waits behind them.
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="short")
+        self._slow_thread = ThreadPoolExecutor(1, thread_name_prefix="long")
+        self._refusing: UnavailableError | None = None
         self._canary: NDArray[np.float32] | None = None
         self._last_good = 0.0
         self._worker_made_ready = 0
@@ -110,10 +120,17 @@ class Service:
 
     async def stop(self) -> None:
         """Refuse what waits, end the batch in the worker, then the worker."""
-        self.queue.fail_all(UnavailableError("the server is ending"))
-        await self.queue.drained()
+        self.refuse()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.queue.drained(), _LAST_BATCH_S)
         await self.worker.stop()
-        self._threads.shutdown()
+        for threads in (self._threads, self._slow_thread):
+            threads.shutdown(cancel_futures=True)
+
+    def refuse(self) -> None:
+        """Answer what waits, and what comes, with a clean refusal."""
+        self._refusing = UnavailableError("the server is ending; ask again when it is back")
+        self.queue.fail_all(self._refusing)
 
     async def embed(self, request: EmbedRequest) -> Answer:
         """Embed the texts of a request; cancelling drops what is not in a batch yet.
@@ -125,7 +142,20 @@ class Service:
             UnavailableError: model or worker are away.
             EngineError: the engine failed on one of the texts.
         """
+        if self._refusing is not None:
+            raise self._refusing
         deadline = time.monotonic() + self.limits.deadline_s
+        try:
+            async with asyncio.timeout(self.limits.deadline_s):
+                return await self._embed(request, deadline)
+        except TimeoutError:
+            raise DeadlineError(
+                f"the embeddings were not ready after {self.limits.deadline_s:g} s; send fewer texts at once, or try "
+                "when the server is less busy"
+            ) from None
+
+    async def _embed(self, request: EmbedRequest, deadline: float | None) -> Answer:
+        """Embed; without a deadline it is the server's own probe, which is taken however much waits."""
         entry = self.models.find(request.model)
         self._check_size(request)
         files = await self.models.read(entry)
@@ -162,6 +192,8 @@ class Service:
             async with asyncio.timeout(_CANARY_TIMEOUT_S):
                 found = await self._embed_canary()
         except TimeoutError:
+            if self.models.opening:  # the worker is busy, not ill
+                return
             raise UnavailableError(f"the canary text had no vector after {_CANARY_TIMEOUT_S:.0f} s") from None
         if self._canary is not None and float(found @ self._canary) < _CANARY_COSINE:
             raise EngineError(
@@ -169,17 +201,20 @@ class Service:
             )
 
     async def _encode(
-        self, entry: Entry, tokens: Tokenized, options: EncodeOptions, deadline: float, phases: dict[str, float]
+        self, entry: Entry, tokens: Tokenized, options: EncodeOptions, deadline: float | None, phases: dict[str, float]
     ) -> NDArray[np.float32]:
         """Return [texts, dim] float32, and note the time it took."""
         files = await self.models.read(entry)
         entry.users += 1
         try:
             line = await self.models.open(entry)
-            pooled = await self.queue.submit(line, tokens.sequences, owners=tokens.owners, deadline=deadline)
+            pooled = await self.queue.submit(
+                line, tokens.sequences, owners=tokens.owners, deadline=deadline, exempt=deadline is None
+            )
         finally:
             entry.users -= 1
-        self._last_good = time.monotonic()
+        if entry.name == self.models.default:
+            self._last_good = time.monotonic()
         began = time.perf_counter()
         texts = int(tokens.owners[-1]) + 1
 
@@ -207,8 +242,7 @@ class Service:
                     long_text_mode=options.long_text_mode,
                 )
 
-            small = sum(map(len, texts)) <= _INLINE_CHARACTERS
-            tokens = work() if small else await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            tokens = await self.in_thread(sum(map(len, texts)), work)
         total = sum(map(len, tokens.sequences))
         if total > self.limits.max_request_tokens:
             raise TooLargeError(
@@ -216,6 +250,13 @@ class Service:
                 "at once; send fewer texts in each request"
             )
         return tokens
+
+    async def in_thread(self, characters: int, work: Callable[[], T]) -> T:
+        """Do work on that many characters: at once where a thread would cost more, else in one for their number."""
+        if characters <= _INLINE_CHARACTERS:
+            return work()
+        threads = self._threads if characters <= _SHORT_CHARACTERS else self._slow_thread
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     def _as_given(self, rows: list[list[int]], files: ModelFiles, options: EncodeOptions) -> Tokenized:
         """Return token ids as sequences, without prefix and special tokens added."""
@@ -250,16 +291,12 @@ class Service:
         number = self.worker.restarts
         if self._on_restart is not None:
             self._on_restart()
-        try:
-            await self.models.reopen()
-        except GnomonicError as error:
-            self.queue.fail_all(UnavailableError(f"the worker came back without its model: {error}"))
-            raise
-        finally:
-            self._worker_made_ready = number
+        for name, error in (await self.models.reopen()).items():
+            self.queue.fail_all(error, key=name)
+        self._worker_made_ready = number
         self.queue.wake()
 
     async def _embed_canary(self) -> NDArray[np.float32]:
-        answer = await self.embed(EmbedRequest(texts=(_CANARY,), model=""))
+        answer = await self._embed(EmbedRequest(texts=(_CANARY,), model=""), None)
         vector: NDArray[np.float32] = answer.embeddings.vectors[0]
         return vector

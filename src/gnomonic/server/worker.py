@@ -21,24 +21,28 @@ if TYPE_CHECKING:
 
 __all__ = ["answer", "main"]
 
+_Told = tuple[dict[str, Any], bytes]
+
 
 def answer(engines: dict[str, Engine], header: dict[str, Any], payload: bytes) -> bytes:
     """Carry out one message and return the reply.
 
     Args:
         engines: the open ones by key; "open" adds to it and "close" takes away.
-        header: `op`, one of "open", "run" and "close"; `key`, the engine's; and what the operation needs.
+        header: `id`, which the reply repeats; `op`, one of "open", "run" and "close"; `key`, the engine's; and what the
+            operation needs.
         payload: for "run", what `framing.lay_out` made.
     """
     try:
-        return _OPERATIONS[header["op"]](engines, header, payload)
+        told, result = _OPERATIONS[header["op"]](engines, header, payload)
     except GnomonicError as error:
-        return pack({"error": str(error), "hint": error.hint})
+        told, result = {"error": str(error), "hint": error.hint}, b""
     except Exception as error:  # noqa: BLE001 - the server decides what becomes of it; this process goes on
-        return pack({"error": f"{type(error).__name__}: {error}", "hint": ""})
+        told, result = {"error": f"{type(error).__name__}: {error}", "hint": ""}, b""
+    return pack({"id": header["id"], **told}, result)
 
 
-def _open(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> bytes:
+def _open(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> _Told:
     from gnomonic.checkpoints.huggingface import read_config
     from gnomonic.inference.engines.select import open_engine
 
@@ -54,10 +58,10 @@ def _open(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> bytes
         )
     engine = engines[key]
     budget = {name: getattr(engine.budget, name) for name in ("max_tokens", "max_cells", "call_tokens")}
-    return pack({"precision": engine.precision, "hidden_size": engine.hidden_size, "budget": budget})
+    return {"precision": engine.precision, "hidden_size": engine.hidden_size, "budget": budget}, b""
 
 
-def _run(engines: dict[str, Engine], header: dict[str, Any], payload: bytes) -> bytes:
+def _run(engines: dict[str, Engine], header: dict[str, Any], payload: bytes) -> _Told:
     from gnomonic.inference.batching import pad
 
     engine = engines.get(header["key"])
@@ -65,14 +69,14 @@ def _run(engines: dict[str, Engine], header: dict[str, Any], payload: bytes) -> 
         raise EngineError(f"the worker has no engine {header['key']!r}")
     began = time.perf_counter()
     pooled = engine.run(pad(take_apart(payload, header["rows"])))
-    return pack({"engine_s": time.perf_counter() - began}, pooled.astype("<f4").tobytes())
+    return {"engine_s": time.perf_counter() - began}, pooled.astype("<f4").tobytes()
 
 
-def _close(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> bytes:
+def _close(engines: dict[str, Engine], header: dict[str, Any], _: bytes) -> _Told:
     engine = engines.pop(header["key"], None)
     if engine is not None:
         engine.close()
-    return pack({})
+    return {}, b""
 
 
 _OPERATIONS = {"open": _open, "run": _run, "close": _close}

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _INLINE_VALUES = 1 << 16
+_INLINE_BYTES = 1 << 18
 _CLIENT_GONE = 499
 """What nginx logs for a client that closed its connection; nobody receives it."""
 _RAW = "application/x-gnomonic-f32"
@@ -106,7 +107,8 @@ async def embed_over_http(request: Request, route: EmbedRoute, service: Service,
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     body = await request.body()
     began = time.perf_counter()
-    asked = route.parse(body, headers)
+    large = len(body) > _INLINE_BYTES
+    asked = await asyncio.to_thread(route.parse, body, headers) if large else route.parse(body, headers)
     if "model_name" not in asked.options:
         asked = replace(asked, model="")  # none was named: the server's default, not the package's
     exchange.phases["parse"] = time.perf_counter() - began
@@ -118,6 +120,7 @@ async def embed_over_http(request: Request, route: EmbedRoute, service: Service,
     exchange.model, exchange.texts = embeddings.model, len(embeddings)
     exchange.tokens, exchange.truncated = embeddings.usage.total_tokens, len(embeddings.truncated)
     exchange.phases.update(answer.phases)
+    asked.options["total_ns"] = int(1e9 * sum(exchange.phases.values()))
     began = time.perf_counter()
     raw = headers.get("accept", "") == _RAW
 
@@ -136,11 +139,11 @@ def respond(reply: Reply, headers: Mapping[str, str] | None = None) -> Response:
     return Response(reply.body, status_code=reply.status, headers={**common, **reply.headers, **(headers or {})})
 
 
-def told(error: BaseException) -> GnomonicError:
+def told(error: BaseException, request_id: str) -> GnomonicError:
     """Return an error that may be told to a client; what nobody foresaw is logged and told without its words."""
     if isinstance(error, GnomonicError):
         return error
-    log.error("unforeseen %s", type(error).__name__, exc_info=error)
+    log.error("unforeseen %s in request %s", type(error).__name__, request_id, exc_info=error)
     return EngineError("something went wrong in the server; its log says what, under this answer's x-request-id")
 
 

@@ -11,7 +11,8 @@ from fastapi import Request, Response
 
 from gnomonic import __version__
 from gnomonic.catalog import ModelSpec
-from gnomonic.errors import GnomonicError, InputError, UnknownModelError
+from gnomonic.errors import GnomonicError, InputError, TooLargeError, UnknownModelError
+from gnomonic.inference.load import ModelFiles
 from gnomonic.server.dialects import nomic, nomic_image, ollama, openai, sagemaker, tei
 from gnomonic.server.dialects.base import Reply
 from gnomonic.server.dialects.reading import split_model
@@ -24,12 +25,17 @@ __all__ = ["OPEN_PATHS", "add_status_routes"]
 OPEN_PATHS = frozenset({"/health", "/ping", "/metrics", "/openapi.json"})
 """What is answered without a key: a load balancer's probes, the collector of metrics, and the description."""
 
+_MAX_TOKENIZED = 1 << 18
+"""Characters; each may be a token, and a token is an object here and some forty bytes in the answer."""
+
 Endpoint = Callable[[Request, Exchange], Awaitable[Response]]
 
 
-def add_status_routes(add: Callable[[str, str, Endpoint], None], service: Service, metrics: Metrics) -> None:
-    """Add every route that does not embed."""
-    status = _Status(service, metrics)
+def add_status_routes(
+    add: Callable[[str, str, Endpoint], None], service: Service, metrics: Metrics, *, max_connections: int
+) -> None:
+    """Add every route that does not embed texts."""
+    status = _Status(service, metrics, max_connections)
     for method, path, endpoint in (
         ("GET", "/health", status.health),
         ("GET", "/ping", status.ping),
@@ -52,7 +58,8 @@ def add_status_routes(add: Callable[[str, str, Endpoint], None], service: Servic
 
 
 class _Status:
-    def __init__(self, service: Service, metrics: Metrics) -> None:
+    def __init__(self, service: Service, metrics: Metrics, max_connections: int) -> None:
+        self._max_connections = max_connections
         self._service = service
         self._metrics = metrics
         self._since = time.time()
@@ -92,7 +99,7 @@ class _Status:
         raise InputError(f"model {asked.model!r} embeds texts; POST /v1/embedding/text takes those")
 
     async def models(self, _: Request, __: Exchange) -> Response:
-        return respond(openai.render_models(await self._specs(), created=int(self._since)))
+        return respond(openai.render_models(await self._service.models.described(), created=int(self._since)))
 
     async def model(self, request: Request, _: Exchange) -> Response:
         name = request.path_params["name"]
@@ -100,7 +107,7 @@ class _Status:
         return respond(openai.render_model(spec, name=name, created=int(self._since)))
 
     async def tags(self, _: Request, __: Exchange) -> Response:
-        return respond(ollama.render_tags(await self._specs(), modified_at=self._started))
+        return respond(ollama.render_tags(await self._service.models.described(), modified_at=self._started))
 
     async def show(self, request: Request, _: Exchange) -> Response:
         spec = await self._spec(ollama.parse_show(await request.body()))
@@ -120,7 +127,7 @@ class _Status:
         limits = self._service.limits
         entry = self._service.models.find("")
         capacity = tei.Capacity(
-            max_concurrent_requests=limits.max_queue_tokens,
+            max_concurrent_requests=self._max_connections,
             max_batch_tokens=limits.max_queue_tokens,
             max_client_batch_size=limits.max_texts,
         )
@@ -131,33 +138,19 @@ class _Status:
 
     async def tokenize(self, request: Request, _: Exchange) -> Response:
         asked = tei.parse_tokenize(await request.body())
+        characters, limits = sum(map(len, asked.texts)), self._service.limits
+        if len(asked.texts) > limits.max_texts or characters > _MAX_TOKENIZED:
+            raise TooLargeError(
+                f"inputs has {len(asked.texts):,} texts of {characters:,} characters; this route takes "
+                f"{limits.max_texts:,} texts and {_MAX_TOKENIZED:,} characters at once"
+            )
         entry = self._service.models.find(asked.model if "model_name" in asked.options else "")
         files = await self._service.models.read(entry)
-        prefix = files.spec.prefixes.get(str(asked.task_type), "") if asked.task_type else ""
-        left, right = files.tokenizer.special if asked.add_special_tokens else ([], [])
-        return respond(
-            tei.render_tokenize(
-                [
-                    [
-                        *(tei.Token(id=i, text=token, special=True) for i, token in left),
-                        *(
-                            tei.Token(id=i, text=(prefix + text)[start:stop], start=start, stop=stop)
-                            for i, _token, start, stop in files.tokenizer.explain(prefix + text)
-                        ),
-                        *(tei.Token(id=i, text=token, special=True) for i, token in right),
-                    ]
-                    for text in asked.texts
-                ]
-            )
-        )
+        return await self._service.in_thread(characters, lambda: respond(tei.render_tokenize(_tokens(asked, files))))
 
     @property
     def _started(self) -> datetime:
         return datetime.fromtimestamp(self._since, UTC)
-
-    async def _specs(self) -> list[ModelSpec]:
-        shelf = self._service.models
-        return [(await shelf.read(entry)).spec for entry in shelf.entries.values()]
 
     async def _spec(self, name: str) -> ModelSpec:
         """Return a served model by any name a client may use.
@@ -174,3 +167,19 @@ class _Status:
 
 def _json(value: object, *, status: int = 200) -> Response:
     return respond(Reply(body=json.dumps(value).encode(), status=status))
+
+
+def _tokens(asked: tei.TokenizeRequest, files: ModelFiles) -> list[list[tei.Token]]:
+    """Return the tokens of each text, with the task's prefix where one was asked for."""
+    prefix = files.spec.prefixes.get(str(asked.task_type), "") if asked.task_type else ""
+    left, right = (
+        [tei.Token(id=number, text=spelt, special=True) for number, spelt in side] if asked.add_special_tokens else []
+        for side in files.tokenizer.special
+    )
+    rows = []
+    for text in asked.texts:
+        whole = prefix + text
+        found = files.tokenizer.explain(whole)
+        body = [tei.Token(id=i, text=whole[start:stop], start=start, stop=stop) for i, _, start, stop in found]
+        rows.append([*left, *body, *right])
+    return rows
