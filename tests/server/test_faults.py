@@ -71,7 +71,7 @@ def test_sigterm_lets_requests_end(workers: int) -> None:
     async def scene(server: LiveServer) -> None:
         async with _client(server) as client:
             tasks = [asyncio.create_task(_ask(client)) for _ in range(60)]
-            await asyncio.sleep(0.5)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # all have been sent by then
             server.process.send_signal(signal.SIGTERM)
             statuses = Counter(await asyncio.gather(*tasks))
             # -1: connections that were not accepted yet when the port closed.
