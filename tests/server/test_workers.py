@@ -79,6 +79,7 @@ def test_a_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_worker_that_hangs_is_killed_and_one_that_talks_nonsense_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr(workers, "_END_S", 0.1)
     hang = "import sys, time; time.sleep(600)"
     nonsense = (
         "import socket, sys, time; from gnomonic.server.framing import pack; "

@@ -33,6 +33,7 @@ def serve(
     max_connections: Annotated[int, typer.Option(help="Connections at once; beyond, 503.")] = 1024,
     max_model_memory_gb: Annotated[float | None, typer.Option(help="Weights open at once, in GiB; else all.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds until a request is given up, 504.")] = 60,
+    head_timeout: Annotated[float, typer.Option(help="Seconds a client may take to send a request's head.")] = 10,
     drain_seconds: Annotated[float, typer.Option(help="How long requests may take to end after SIGTERM.")] = 30,
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="Host header to accept too; repeat; * for any.")
@@ -53,6 +54,7 @@ def serve(
         host=host, port=port, models=model, api_keys=api_keys, workers=workers, threads=threads, device=device,
         precision=precision, max_texts=max_texts, max_request_tokens=max_request_tokens, deadline_s=deadline,
         max_queue_tokens=max_queue_tokens, max_connections=max_connections, drain_s=drain_seconds,
+        head_timeout_s=head_timeout,
         allowed_hosts=allowed_host, allowed_origins=allow_origin, allow_token_ids=allow_token_ids,
         access_log=access_log, tracing=tracing,
     )  # fmt: skip

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _MAX_PAUSE_S = 30.0
 _OPEN_TIMEOUT_S = 1800.0
 _WATCH_EVERY_S = 0.5
+_END_S = 5.0
+"""How long a worker that was told to end may take."""
 _STEADY_S = 60.0
 """A worker that lived this long died of something else than the one before."""
 
@@ -138,7 +140,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._process is not None:
             try:
-                await asyncio.wait_for(self._process.wait(), 5)
+                await asyncio.wait_for(self._process.wait(), _END_S)
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
