@@ -41,6 +41,16 @@ def _client(server: LiveServer) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits, trust_env=False)
 
 
+async def _quickest(client: httpx.AsyncClient) -> float:
+    """Return the least seconds that one of several requests takes, one after another."""
+    seconds = []
+    for _ in range(10):
+        began = time.monotonic()
+        assert await _ask(client) == 200
+        seconds.append(time.monotonic() - began)
+    return min(seconds)
+
+
 async def _healthy_within(client: httpx.AsyncClient, seconds: float) -> None:
     until = time.monotonic() + seconds
     while (await client.get("/health")).status_code != 200:
@@ -143,6 +153,7 @@ def test_slow_senders_are_cut_off_and_others_served() -> None:
 def test_a_full_queue_refuses_and_recovers() -> None:
     async def scene(server: LiveServer) -> None:
         async with _client(server) as client:
+            before = await _quickest(client)
             answers = await asyncio.gather(
                 *(client.post("/v1/embeddings", json={"input": [_TEXT] * 10, "model": "gnomonic-embed-text-mini"})
                   for _ in range(40))
@@ -152,7 +163,8 @@ def test_a_full_queue_refuses_and_recovers() -> None:
             refused = next(answer for answer in answers if answer.status_code == 429)
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.json()["error"]["type"]
-            assert await _ask(client) == 200
+            # The least of many is hardly moved by other work on the machine; what still waited would be in every one.
+            assert await _quickest(client) < 3 * before + 0.05
 
     with running(*_FEW, "--max-queue-tokens", "5000") as server:
         asyncio.run(scene(server))
