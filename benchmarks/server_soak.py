@@ -95,6 +95,8 @@ def main() -> None:
     parser = harness.common_parser(__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, help="how long (default 30)")
     args = parser.parse_args()
+    # The result tells the command, and not where things are on this machine.
+    sys.argv = ["FOLDER" if word == str(args.workdir) else word for word in sys.argv]
     result = soak(args.minutes or (0.5 if args.quick else 30.0), args.workdir)
     columns = ["seconds", "RSS MB", "requests/s"]
     harness.print_table("over time", columns, [list(sample.values()) for sample in result["samples"][::6]])
