@@ -71,7 +71,9 @@ def test_every_dialect_gives_the_same_vectors(client: httpx.Client) -> None:
         rows = np.array(rows, dtype=np.float32)
         assert float(np.abs(rows - wanted[: len(rows)]).max()) < 1e-6, name
     np.testing.assert_array_equal(_from_base64(packed.json()["data"]), np.array(found["openai"], dtype=np.float32))
-    assert nomic.json()["usage"] == openai.json()["usage"] | {} or nomic.json()["usage"]["total_tokens"] > 0
+    # The third text, which only the first was sent, is empty and counts nothing.
+    assert nomic.json()["usage"] == openai.json()["usage"] == packed.json()["usage"]
+    assert nomic.json()["usage"]["total_tokens"] > 0
     prints = {reply.headers["x-gnomonic-fingerprint"] for reply in (nomic, openai, packed, ollama, tei, cohere, sage)}
     assert len(prints) == 1
     assert all(reply.headers["x-gnomonic-task"] == task for reply in (nomic, openai, ollama, tei, cohere, header))
@@ -140,8 +142,6 @@ _POSTS = ("/v1/embedding/text", "/v1/embeddings", "/api/embed", "/embed", "/v2/e
     ids=lambda body: repr(body[:30]),
 )  # fmt: skip
 def test_bodies_that_are_no_requests(client: httpx.Client, path: str, body: bytes) -> None:
-    if path == "/embed" and b"etc/passwd" not in body and b'"inputs": "a"' in body:
-        pytest.skip("a request of this dialect")
     answer = client.post(path, content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 404, 413, 422), answer.text
     told = answer.json()
