@@ -23,6 +23,8 @@ class Settings:
     cache folder."""
     config_dir: Path
     """gnomonic under XDG_CONFIG_HOME (default ~/.config): the file of API keys, unless a command is told another."""
+    data_dir: Path
+    """GNOMONIC_DATA: datasets and maps; default is gnomonic under XDG_DATA_HOME (~/.local/share)."""
     offline: bool
     """GNOMONIC_OFFLINE or HF_HUB_OFFLINE: fetch nothing; the only server that is asked is that of api_url."""
     hub_url: str
@@ -64,8 +66,12 @@ def read_settings() -> Settings:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     cache = os.environ.get("GNOMONIC_CACHE") or str(Path(base) / "gnomonic")
     config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    data = os.environ.get("GNOMONIC_DATA") or str(
+        Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "gnomonic"
+    )
     return Settings(
         cache_dir=Path(cache).expanduser(),
+        data_dir=Path(data).expanduser(),
         config_dir=Path(config).expanduser() / "gnomonic",
         offline=_flag("GNOMONIC_OFFLINE") or _flag("HF_HUB_OFFLINE"),
         hub_url=os.environ.get("HF_ENDPOINT") or "https://huggingface.co",

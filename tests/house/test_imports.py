@@ -60,13 +60,18 @@ UNITS: dict[str, Unit] = {
             "engines/onnx.py": _set("onnxruntime"),
         },
     ),
-    "atlas": Unit(ours=LEAVES | {"types"}, theirs=_set("pyarrow lancedb")),
+    "atlas": Unit(
+        ours=LEAVES | {"types"}, theirs=_set("pyarrow lancedb"),
+        # Tables are handed over as DataFrames.
+        theirs_deferred=_set("pandas"),
+    ),
     "client": Unit(
-        ours=LEAVES | _set("types catalog"), theirs=_set("httpx"), files={"local.py": _set("inference")}
+        ours=LEAVES | _set("types catalog"), theirs=_set("httpx"),
+        files={"local.py": _set("inference"), "datasets.py": _set("atlas")},
     ),
     "server": Unit(
         ours=LEAVES | _set("types catalog inference atlas"),
-        theirs=_set("fastapi uvicorn starlette orjson prometheus_client"),
+        theirs=_set("fastapi uvicorn starlette orjson prometheus_client pyarrow"),
         theirs_deferred=_set("opentelemetry"),
         # The worker opens an engine from a folder alone.
         files={"worker.py": _set("checkpoints")},

@@ -36,6 +36,7 @@ def create(
     requests_per_minute: Annotated[
         int | None, typer.Option("--requests-per-minute", help="How often it may be used; else without limit.")
     ] = None,
+    organization: Annotated[str, typer.Option(help="Whose datasets it opens; others do not see them.")] = "local",
     file: File = None,
 ) -> None:
     """Make a key: the key alone goes to stdout, how to use it to stderr. A running server knows it in two seconds."""
@@ -43,7 +44,7 @@ def create(
     from gnomonic.server.auth import create_key
 
     path = _path(file)
-    entry, secret = create_key(path, name, requests_per_minute=requests_per_minute)
+    entry, secret = create_key(path, name, requests_per_minute=requests_per_minute, organization=organization)
     typer.echo(secret)
     typer.echo(_USE.format(id=entry.id, name=entry.name, file=path, model=DEFAULT_TEXT_MODEL), err=True)
 
@@ -59,7 +60,7 @@ def list_(
 
     entries = list_keys(_path(file))
     if as_json:
-        shown = ("id", "name", "created", "requests_per_minute", "revoked")
+        shown = ("id", "name", "created", "requests_per_minute", "revoked", "organization")
         typer.echo(json.dumps([{field: getattr(entry, field) for field in shown} for entry in entries], indent=1))
     else:
         show(_table(entries))
@@ -87,8 +88,9 @@ def _table(entries: list[KeyEntry]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("id", "name", "created", "requests a minute", "revoked", box=box.SIMPLE_HEAD, pad_edge=False)
+    names = ("id", "name", "created", "requests a minute", "organization", "revoked")
+    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
     for entry in entries:
         limit = "no limit" if entry.requests_per_minute is None else f"{entry.requests_per_minute:,}"
-        table.add_row(entry.id, escape(entry.name), entry.created, limit, entry.revoked or "")
+        table.add_row(entry.id, escape(entry.name), entry.created, limit, entry.organization, entry.revoked or "")
     return table

@@ -20,7 +20,20 @@ from gnomonic.errors import CheckpointError, ConfigError, GnomonicError, InputEr
 
 __all__ = ["app", "app_main"]
 
-_COMMANDS = ("embed", "demo", "serve", "keys", "models", "export", "train", "curate", "evaluate")
+_COMMANDS = (
+    "embed",
+    "demo",
+    "map",
+    "search",
+    "datasets",
+    "serve",
+    "keys",
+    "models",
+    "export",
+    "train",
+    "curate",
+    "evaluate",
+)
 """Each is a module here that holds a function of the same name, or `app` with commands of its own."""
 
 _CALLERS_MISTAKE = (InputError, ConfigError, CheckpointError, MissingExtraError)

@@ -42,6 +42,12 @@ def serve(
     allow_token_ids: Annotated[
         bool, typer.Option("--allow-token-ids", help="Take token ids of the model's own.")
     ] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of datasets and maps; else GNOMONIC_DATA.")] = None,
+    atlas_model: Annotated[
+        str | None, typer.Option(help="Embeds fields of datasets whatever model is asked for.")
+    ] = None,
+    atlas_jobs: Annotated[int, typer.Option(min=1, help="Maps built at once.")] = 1,
+    max_upload_mb: Annotated[float, typer.Option(help="Longest upload of rows in MiB.")] = 256,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network for a model.")] = False,
     access_log: Annotated[bool, typer.Option(help="One JSON line a request, on standard error; no texts.")] = True,
     tracing: Annotated[bool, typer.Option("--tracing", help="OpenTelemetry spans, where its API is set up.")] = False,
@@ -50,7 +56,8 @@ def serve(
     from gnomonic.cli.serving import configure, run
 
     config = configure(
-        offline=offline, max_body_mb=max_body_mb, max_model_memory_gb=max_model_memory_gb,
+        offline=offline, max_body_mb=max_body_mb, max_upload_mb=max_upload_mb, data_dir=data_dir,
+        atlas_model=atlas_model, atlas_jobs=atlas_jobs, max_model_memory_gb=max_model_memory_gb,
         host=host, port=port, models=model, api_keys=api_keys, workers=workers, threads=threads, device=device,
         precision=precision, max_texts=max_texts, max_request_tokens=max_request_tokens, deadline_s=deadline,
         max_queue_tokens=max_queue_tokens, max_connections=max_connections, drain_s=drain_seconds,

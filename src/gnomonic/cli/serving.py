@@ -25,7 +25,14 @@ _TUPLES = ("models", "allowed_hosts", "allowed_origins")
 
 
 def configure(
-    *, offline: bool, max_body_mb: float, max_model_memory_gb: float | None, api_keys: Path | None, **given: Any
+    *,
+    offline: bool,
+    max_body_mb: float,
+    max_upload_mb: float,
+    max_model_memory_gb: float | None,
+    api_keys: Path | None,
+    data_dir: Path | None,
+    **given: Any,
 ) -> ServeConfig:
     """Return the settings that the command's options mean; `given` holds fields of ServeConfig, lists for tuples.
 
@@ -47,7 +54,9 @@ def configure(
     fields: dict[str, Any] = {name: tuple(value or ()) if name in _TUPLES else value for name, value in given.items()}
     return ServeConfig(
         api_keys=str(api_keys) if api_keys else None,
+        data_dir=str(data_dir.expanduser()) if data_dir else None,
         max_body_bytes=int(max_body_mb * 2**20),
+        max_upload_bytes=int(max_upload_mb * 2**20),
         max_model_bytes=None if max_model_memory_gb is None else int(max_model_memory_gb * 2**30),
         **fields,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from gnomonic.cli import columns
 from gnomonic.cli.rows import Row, file_format, header_of, iter_rows
 from gnomonic.errors import InputError
 
-__all__ = ["Source", "scan"]
+__all__ = ["Source", "likely_field", "scan"]
 
 _LIKELY = ("text", "content", "body", "document", "passage", "sentence", "chunk", "message", "description")
 """Column names that are taken for the text, in this order, when a file has several columns of text."""
@@ -54,6 +54,12 @@ class Source:
                 f"{self.path} was changed while it was being embedded, so rows and vectors no longer fit",
                 hint="run again with --overwrite",
             )
+
+
+def likely_field(texts: Sequence[str]) -> str | None:
+    """Return the column whose name says that it holds the text, None where no name does."""
+    by_name = {name.lower(): name for name in reversed(texts)}
+    return next((by_name[likely] for likely in _LIKELY if likely in by_name), None)
 
 
 def scan(path: Path, wanted: str | None) -> Source:
@@ -157,10 +163,8 @@ def _choose(path: Path, kind: str, wanted: str | None, kinds: Mapping[str, str])
     texts = [name for name, held in kinds.items() if held == "string"]
     if len(texts) == 1:
         return texts[0]
-    by_name = {name.lower(): name for name in reversed(texts)}
-    for likely in _LIKELY:
-        if likely in by_name:
-            return by_name[likely]
+    if (likely := likely_field(texts)) is not None:
+        return likely
     if not kinds:
         return "text"
     if not texts:

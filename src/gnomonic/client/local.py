@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,25 @@ from gnomonic.catalog import ModelSpec, known_models
 from gnomonic.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gnomonic.inference.encoder import TextEncoder
 
-__all__ = ["Standing", "check_options", "check_texts", "free", "is_open", "standing", "text_encoder"]
+__all__ = [
+    "APPEARANCE",
+    "Standing",
+    "check_options",
+    "check_texts",
+    "encode_images",
+    "free",
+    "is_open",
+    "standing",
+    "text_encoder",
+]
+
+APPEARANCE = "appearance"
+"""Stands for a model's name where images are described by colours and edges."""
 
 _KEPT_MODELS = 2
 
@@ -59,6 +75,13 @@ def _start_anew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
+
+
+def encode_images(images: Sequence[bytes | None]) -> NDArray[np.float32]:
+    """Return what `inference.appearance.encode_appearance` makes of images."""
+    from gnomonic.inference.appearance import encode_appearance
+
+    return encode_appearance(images)
 
 
 def text_encoder(

@@ -23,6 +23,7 @@ from gnomonic.server.dialects.base import Reply
 from gnomonic.server.guard import Guard, GuardSettings
 from gnomonic.server.metrics import Metrics
 from gnomonic.server.rates import RateLimiter, rates_path
+from gnomonic.server.routes.atlas import AtlasRoutes, is_streamed
 from gnomonic.server.routes.embeddings import (
     ROUTES,
     EmbedRoute,
@@ -71,14 +72,19 @@ class App:
         self._api = FastAPI(
             title="Gnomonic",
             version=__version__,
-            description="Text embeddings in the wire formats of Nomic, OpenAI, Ollama, TEI, Cohere and SageMaker.",
+            description="Embeddings in the wire formats of Nomic, OpenAI, Ollama, TEI, Cohere and SageMaker; maps.",
             docs_url=None,
             redoc_url=None,
             openapi_url="/openapi.json",
         )
+        self._atlas = AtlasRoutes(config, self.service, settings)
         for route in ROUTES:
             self._add(route.path, "POST", self._embedding(route), name=f"{route.name} {route.path}")
-        add_status_routes(self._add, self.service, self.metrics, max_connections=config.max_connections)
+        connections = config.max_connections
+        add_status_routes(
+            self._add, self.service, self.metrics, max_connections=connections, warning=self._atlas.warning
+        )
+        self._atlas.add_to(self._add)
         describe(self._api)
         self._api.add_exception_handler(HTTPException, self._http_error)  # type: ignore[arg-type]
         limits = GuardSettings(
@@ -89,7 +95,12 @@ class App:
             body_timeout_s=config.body_timeout_s,
         )
         self._guarded = Guard(
-            self._api, limits, _error_reply, admit=self._admit if keys else None, on_refusal=self.metrics.refused
+            self._api,
+            limits,
+            _error_reply,
+            admit=self._admit if keys else None,
+            on_refusal=self.metrics.refused,
+            streams=is_streamed,
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -109,20 +120,24 @@ class App:
             # At the start there is no client to spare: the operator is told what the model's own loader says.
             cause = error.__cause__
             raise (cause if isinstance(cause, GnomonicError) else error) from None
+        await self._atlas.start()
 
     async def stop(self) -> None:
         """End the worker, and what waits for it."""
+        await self._atlas.stop()
         await self.service.stop()
         if self._rates is not None:
             self._rates.close()
 
-    def _add(self, path: str, method: str, endpoint: Endpoint, *, name: str = "") -> None:
+    def _add(self, path: str, method: str, endpoint: Endpoint, *, name: str = "", shown: bool = True) -> None:
         """Add a route whose endpoint is timed, counted, logged and guarded by keys."""
 
         async def handle(request: Request) -> Response:
             return await self._exchange(request, endpoint)
 
-        self._api.add_api_route(path, handle, methods=[method], name=name or path, response_model=None)
+        self._api.add_api_route(
+            path, handle, methods=[method], name=name or path, response_model=None, include_in_schema=shown
+        )
 
     def _embedding(self, route: EmbedRoute) -> Endpoint:
         async def embed(request: Request, exchange: Exchange) -> Response:
@@ -156,7 +171,7 @@ class App:
             return
         entry = self._keys.check(Headers(scope=scope))
         self._rates.take(entry.id, entry.requests_per_minute)
-        scope.setdefault("state", {})["key_id"] = entry.id
+        scope.setdefault("state", {}).update(key_id=entry.id, organization=entry.organization)
 
     def _note(self, request: Request, exchange: Exchange, status: int, seconds: float) -> None:
         self.metrics.request(exchange, status, seconds)

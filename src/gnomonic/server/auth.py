@@ -2,7 +2,8 @@
 
 ```
 {"version": 1, "keys": [{"id": "3f9c…", "name": "search service", "salt": "…", "sha256": "…",
-                         "created": "2026-11-20T09:30:00Z", "requests_per_minute": 600, "revoked": null}]}
+                         "created": "2026-11-20T09:30:00Z", "requests_per_minute": 600, "revoked": null,
+                         "organization": "local"}]}
 ```
 
 A key is `nk-` and 43 characters: 256 random bits. Nobody guesses those, however fast a guess can be tried, so a single
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = 1
 _SECRET = re.compile(r"nk-[A-Za-z0-9_-]{43}")
+_ORGANIZATION = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _CHECK_EVERY_S = 1.0
 _HOW_TO_SEND = "send it as 'Authorization: Bearer nk-…'; `gnomonic keys create NAME` makes one"
 
@@ -57,27 +59,34 @@ class KeyEntry:
     """None for no limit."""
     revoked: str | None = None
     """When; None while the key is good."""
+    organization: str = "local"
+    """Whose datasets it opens; several keys may have the same."""
 
 
-def create_key(path: Path, name: str, *, requests_per_minute: int | None = None) -> tuple[KeyEntry, str]:
+def create_key(
+    path: Path, name: str, *, requests_per_minute: int | None = None, organization: str = "local"
+) -> tuple[KeyEntry, str]:
     """Add a key to the file, which is made if it is not there.
 
     Args:
         path: the file of keys.
         name: what the key is for; any short text.
         requests_per_minute: how often it may be used; None for no limit.
+        organization: whose datasets it opens, in small letters, digits and hyphens.
 
     Returns:
         The entry, and the key itself, which is stored nowhere.
 
     Raises:
-        InputError: the name is empty or not printable, or the limit is below 1.
+        InputError: the name is empty or not printable, the limit is below 1, or the organisation is no slug.
         ConfigError: the file is unreadable or cannot be written.
     """
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise InputError(f"key name {name[:100]!r} is not usable; give 1 to 100 printable characters")
     if requests_per_minute is not None and requests_per_minute < 1:
         raise InputError(f"requests_per_minute {requests_per_minute} is below 1; leave it out for no limit")
+    if not _ORGANIZATION.fullmatch(organization):
+        raise InputError(f"organization {organization[:100]!r} is not usable; give 1 to 100 of a to z, digits and -")
     with _alone(path):
         entries = list_keys(path) if path.exists() else []
         taken = {entry.id for entry in entries}
@@ -92,6 +101,7 @@ def create_key(path: Path, name: str, *, requests_per_minute: int | None = None)
             sha256=_hash(salt, secret),
             created=_now(),
             requests_per_minute=requests_per_minute,
+            organization=organization,
         )
         _write(path, [*entries, entry])
     return entry, secret
@@ -263,7 +273,7 @@ def _entry(raw: Any, place: str) -> KeyEntry:
     if not isinstance(raw, dict):
         raise ConfigError(f"{place} is not an object")
     names = {field.name for field in fields(KeyEntry)}
-    required = names - {"requests_per_minute", "revoked"}
+    required = names - {"requests_per_minute", "revoked", "organization"}
     if unknown := sorted(map(str, raw.keys() - names)):
         raise ConfigError(f"{place}.{unknown[0]} is unknown; the fields are {', '.join(sorted(names))}")
     if missing := sorted(required - raw.keys()):
@@ -276,6 +286,10 @@ def _entry(raw: Any, place: str) -> KeyEntry:
         raise ConfigError(f"{place}.requests_per_minute is not a whole number of at least 1, or null")
     if not re.fullmatch(r"[0-9a-f]{12}", raw["id"]) or not re.fullmatch(r"[0-9a-f]{64}", raw["sha256"]):
         raise ConfigError(f"{place}: id must be 12 hex digits and sha256 64; `gnomonic keys create` writes entries")
+    if not isinstance(organization := raw.get("organization", "local"), str) or not _ORGANIZATION.fullmatch(
+        organization
+    ):
+        raise ConfigError(f"{place}.organization is not 1 to 100 of a to z, digits and hyphens")
     return KeyEntry(**raw)
 
 

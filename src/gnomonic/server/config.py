@@ -50,6 +50,14 @@ class ServeConfig:
     allowed_origins: tuple[str, ...] = ()
     allow_token_ids: bool = False
     access_log: bool = True
+    data_dir: str | None = None
+    """Datasets and maps; None: that of the settings."""
+    atlas_model: str | None = None
+    """The model that embeds fields of datasets whatever a client asks for; None: only what is offered by its name."""
+    atlas_jobs: int = 1
+    """Maps built at once."""
+    max_upload_bytes: int = 256 << 20
+    """Longest upload of rows."""
     tracing: bool = False
     """One OpenTelemetry span a request, where its API is installed and set up."""
 
@@ -59,7 +67,8 @@ class ServeConfig:
         Raises:
             ConfigError: a value is out of range.
         """
-        for name in ("workers", "max_texts", "max_request_tokens", "max_queue_tokens", "max_body_bytes"):
+        for name in ("workers", "max_texts", "max_request_tokens", "max_queue_tokens", "max_body_bytes",
+                     "max_upload_bytes", "atlas_jobs"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} is too small; choose 1 or more")
         for name in ("deadline_s", "head_timeout_s", "body_timeout_s", "drain_s", "batch_timeout_s"):
@@ -71,7 +80,7 @@ class ServeConfig:
     def service_options(self) -> ServiceOptions:
         """Return the part that the service is made from."""
         return ServiceOptions(
-            models=self.models,
+            models=tuple(dict.fromkeys((*self.models, *([self.atlas_model] if self.atlas_model else [])))),
             shelf=ShelfOptions(
                 device=self.device,
                 precision=self.precision,

@@ -87,6 +87,7 @@ class Guard:
         admit: called with the scope before the body is read, and may raise any GnomonicError, so that a request
             without a key costs no memory. It may leave what it found in `scope["state"]`.
         on_refusal: called with a word for each refusal: host, origin, key, rate, body_size, body_time, encoding, body.
+        streams: tells of requests whose bodies the application reads itself, within limits of its own.
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class Guard:
         *,
         admit: Callable[[Scope], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
+        streams: Callable[[Scope], bool] = lambda _: False,
     ) -> None:
         self.app = app
         self.settings = settings
         self._error_reply = error_reply
         self._admit = admit
         self._on_refusal = on_refusal
+        self._streams = streams
         self._hosts = frozenset(map(_name, (*_LOOPBACK, settings.bound_host, *settings.allowed_hosts)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +136,7 @@ class Guard:
         try:
             if self._admit is not None:
                 _ask(self._admit, scope, has_body)
-            if has_body:
+            if has_body and not self._streams(scope):
                 body = await self._read(scope, headers, receive)
                 if body is None:
                     return

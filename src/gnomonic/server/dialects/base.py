@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gnomonic.errors import (
     AuthenticationError,
+    DatasetError,
     DatasetNotFoundError,
     DeadlineError,
     GnomonicError,
@@ -72,6 +73,7 @@ _STATUSES: tuple[tuple[type[GnomonicError], int], ...] = (
     (DeadlineError, 504),
     (DatasetNotFoundError, 404),
     (SchemaError, 422),
+    (DatasetError, 400),
 )
 
 

@@ -80,12 +80,19 @@ def render_error(error: GnomonicError) -> Reply:
     return error_answer(error, {"detail": [problem]}, status=422)
 
 
-def render_user() -> Reply:
-    """Write who the caller is: the owner of the one organization there is; Nomic's client asks before it embeds."""
-    organization = {
-        "organization_id": _USER,
-        "slug": _USER,
+def render_user(organization: str = "local", *, warning: str | None = None) -> Reply:
+    """Write who the caller is: the owner of one organization; Nomic's client asks before everything else.
+
+    Args:
+        organization: the slug of the key's organization, which is its id too.
+        warning: what that client is to log.
+    """
+    about = {
+        "organization_id": organization,
+        "slug": organization,
         "user_id": _USER,
         "access_role": "OWNER",
     }
-    return answer({"sub": _USER, "default_organization": _USER, "organizations": [organization]})
+    headers = {} if warning is None else {"x-atlaswarning": warning}
+    told = {"sub": _USER, "default_organization": organization, "organizations": [about]}
+    return answer(told, headers=headers)

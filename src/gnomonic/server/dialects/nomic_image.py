@@ -11,7 +11,7 @@ from gnomonic.catalog import DEFAULT_VISION_MODEL
 from gnomonic.errors import InputError
 from gnomonic.server.dialects.reading import split_model
 
-__all__ = ["ImageRequest", "parse"]
+__all__ = ["ImageRequest", "form_parts", "parse"]
 
 _MAX_IMAGES = 512
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
@@ -37,7 +37,7 @@ def parse(body: bytes, headers: Mapping[str, str]) -> ImageRequest:
     """
     kind = headers.get("content-type", "")
     if kind.lower().startswith("multipart/form-data"):
-        fields = _parts(body, kind)
+        fields = form_parts(body, kind)
         images, urls = fields.get("images", []), [url.decode("utf-8", "replace") for url in fields.get("urls", [])]
         model = b"".join(fields.get("model", [])[:1]).decode("utf-8", "replace")
     elif kind.lower().startswith("application/x-www-form-urlencoded"):
@@ -64,8 +64,16 @@ def _form(body: bytes) -> dict[str, list[str]]:
         raise InputError(f"the form cannot be read: {error}; encode it as application/x-www-form-urlencoded") from error
 
 
-def _parts(body: bytes, kind: str) -> dict[str, list[bytes]]:
-    """Return the contents of the parts by name (RFC 7578)."""
+def form_parts(body: bytes, kind: str) -> dict[str, list[bytes]]:
+    """Return the contents of a form's parts by name (RFC 7578).
+
+    Args:
+        body: of the request.
+        kind: its Content-Type, multipart/form-data.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     found = _BOUNDARY.search(kind)
     if found is None:
         raise InputError("Content-Type: multipart/form-data without a boundary; let the HTTP library write this header")

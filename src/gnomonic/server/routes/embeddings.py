@@ -14,7 +14,7 @@ from fastapi import Request, Response
 
 from gnomonic import __version__
 from gnomonic.errors import EngineError, GnomonicError
-from gnomonic.server.dialects import cohere, nomic, ollama, openai, sagemaker, tei
+from gnomonic.server.dialects import atlas, cohere, nomic, ollama, openai, sagemaker, tei
 from gnomonic.server.dialects.base import Reply
 from gnomonic.server.dialects.rendering import headers_of
 from gnomonic.server.service import Answer, Service
@@ -75,6 +75,7 @@ def dialect_of(path: str) -> ModuleType:
 
 
 _BY_PATH: tuple[tuple[tuple[str, ...], ModuleType], ...] = (
+    (("/v1/project", "/v1/organization", "/v1/datasets", "/v1/upload", "/v1/parse", "/v1/extract"), atlas),
     (("/v1/embeddings", "/embeddings", "/v1/models", "/models"), openai),
     (("/api/",), ollama),
     (("/v2/",), cohere),

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from gnomonic.server.routes.atlas_schemas import operation as atlas_operation
 from gnomonic.types import LongTextMode, TaskType
 
 __all__ = ["describe"]
@@ -196,6 +197,9 @@ def _complete(found: Schema) -> Schema:
     paths = {path.replace(":path", ""): operations for path, operations in found["paths"].items()}
     for path, operations in paths.items():
         for method, operation in operations.items():
+            if path.startswith("/v1/datasets"):
+                operation.update(atlas_operation(method.upper(), path))
+                continue
             if method == "post":
                 summary, asked, given, failure = _EMBEDDING[path]
                 form = "application/x-www-form-urlencoded" if path == "/v1/embedding/image" else "application/json"

@@ -13,6 +13,7 @@ from gnomonic import __version__
 from gnomonic.catalog import ModelSpec
 from gnomonic.errors import GnomonicError, InputError, TooLargeError, UnknownModelError
 from gnomonic.inference.load import ModelFiles
+from gnomonic.server.atlas.organisations import organization_of
 from gnomonic.server.dialects import nomic, nomic_image, ollama, openai, sagemaker, tei
 from gnomonic.server.dialects.base import Reply
 from gnomonic.server.dialects.reading import split_model
@@ -32,10 +33,15 @@ Endpoint = Callable[[Request, Exchange], Awaitable[Response]]
 
 
 def add_status_routes(
-    add: Callable[[str, str, Endpoint], None], service: Service, metrics: Metrics, *, max_connections: int
+    add: Callable[[str, str, Endpoint], None],
+    service: Service,
+    metrics: Metrics,
+    *,
+    max_connections: int,
+    warning: str | None = None,
 ) -> None:
-    """Add every route that does not embed texts."""
-    status = _Status(service, metrics, max_connections)
+    """Add every route that does not embed texts and is about no dataset; `warning` is for Nomic's client to log."""
+    status = _Status(service, metrics, max_connections, warning)
     for method, path, endpoint in (
         ("GET", "/health", status.health),
         ("GET", "/ping", status.ping),
@@ -58,7 +64,8 @@ def add_status_routes(
 
 
 class _Status:
-    def __init__(self, service: Service, metrics: Metrics, max_connections: int) -> None:
+    def __init__(self, service: Service, metrics: Metrics, max_connections: int, warning: str | None) -> None:
+        self._warning = warning
         self._max_connections = max_connections
         self._service = service
         self._metrics = metrics
@@ -88,8 +95,8 @@ class _Status:
         body, media_type = self._metrics.render()
         return Response(body, headers={"content-type": media_type})
 
-    async def user(self, _: Request, __: Exchange) -> Response:
-        return respond(nomic.render_user())
+    async def user(self, request: Request, _: Exchange) -> Response:
+        return respond(nomic.render_user(organization_of(request.scope), warning=self._warning))
 
     async def image(self, request: Request, exchange: Exchange) -> Response:
         """Read the form; there is no image model to give it to yet."""

@@ -1,0 +1,1 @@
+"""Vectors to a map, on disk: rows, neighbours, projection, topics, duplicates, search."""

@@ -1,0 +1,240 @@
+"""A map of a dataset, as a user holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gnomonic.atlas.map_folder import MapFolder, MapRecord
+from gnomonic.atlas.map_topics import MapTopics
+from gnomonic.atlas.parts import MapData, MapDuplicates, MapEmbeddings, MapTags
+from gnomonic.atlas.row_types import is_text
+from gnomonic.atlas.search import MapSearch
+from gnomonic.errors import InputError
+
+if TYPE_CHECKING:
+    from gnomonic.atlas.dataset import Dataset
+
+__all__ = ["AtlasMap"]
+
+
+class AtlasMap:
+    """A published map: positions, neighbours, topics, duplicates and quality of a dataset's rows at one version.
+
+    It never changes. Rows that the dataset lost since are left out of everything it returns.
+    """
+
+    def __init__(self, dataset: Dataset, folder: MapFolder) -> None:
+        """Wrap a published folder."""
+        self.dataset = dataset
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"AtlasMap({self.name!r}, {self.record.rows:,} rows, dataset {self.dataset.identifier!r})"
+
+    @property
+    def record(self) -> MapRecord:
+        """How it was made."""
+        return self.folder.record
+
+    @property
+    def id(self) -> str:
+        """Its id, a UUID; every build gives a new one."""
+        return self.record.id
+
+    projection_id = id
+
+    @property
+    def index_id(self) -> str:
+        """The id of its index; maps that grew from one another share it."""
+        return self.record.index_id
+
+    atlas_index_id = index_id
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.record.name
+
+    @property
+    def id_field(self) -> str:
+        """The column of ids."""
+        return self.dataset.unique_id_field
+
+    @property
+    def quality(self) -> dict[str, Any]:
+        """How far the plane can be trusted: the numbers of `quality.Quality`."""
+        return dict(self.record.quality)
+
+    @property
+    def trust(self) -> NDArray[np.float32]:
+        """[n] float32, 0 to 1: for every row, how well its place shows its true neighbours."""
+        return np.asarray(self.folder.array("quality/trust"))[self.alive].astype(np.float32) / np.float32(255)
+
+    @cached_property
+    def alive(self) -> NDArray[np.int64]:
+        """[n] int64: positions, in row order, of the rows that the dataset still has."""
+        store = self.dataset.store
+        if store.version == self.record.version:
+            return np.arange(self.record.rows)
+        there = [batch.column(0).to_numpy() for batch in store.scan(["_row"])]
+        return np.flatnonzero(np.isin(self.folder.rows, np.concatenate([np.empty(0, dtype=np.int64), *there])))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no row of it was deleted."""
+        return len(self.alive) == self.record.rows
+
+    @property
+    def alive_rows(self) -> NDArray[np.int64]:
+        """[n] int64: the store's numbers of the rows."""
+        return self.folder.rows[self.alive]
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """The ids of the rows."""
+        column = self.dataset.store.take(self.alive_rows, [self.id_field]).column(0)
+        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+    @cached_property
+    def all_ids(self) -> pa.Array:
+        """The ids by position in row order, null for rows that were deleted."""
+        if self.is_whole:
+            return self.ids
+        places = np.full(self.record.rows, -1, dtype=np.int64)
+        places[self.alive] = np.arange(len(self.alive))
+        return self.ids.take(pa.array(places, mask=places < 0))
+
+    @cached_property
+    def data(self) -> MapData:
+        """The columns."""
+        return MapData(self)
+
+    @cached_property
+    def embeddings(self) -> MapEmbeddings:
+        """Vectors and positions."""
+        return MapEmbeddings(self)
+
+    @cached_property
+    def topics(self) -> MapTopics:
+        """Regions and their names."""
+        return MapTopics(self)
+
+    @cached_property
+    def duplicates(self) -> MapDuplicates:
+        """Rows that say the same."""
+        return MapDuplicates(self)
+
+    @cached_property
+    def tags(self) -> MapTags:
+        """Names that people gave to rows."""
+        return MapTags(self)
+
+    @cached_property
+    def search_engine(self) -> MapSearch:
+        """What finds rows, in arrays."""
+        record = self.record
+        encode = None
+        if record.modality == "text":
+
+            def encode(text: str) -> NDArray[np.float32]:
+                return self.dataset.embed_query(text, record.model, record.options.get("embed", {}))
+
+        return MapSearch(self.folder, self.dataset.store, encode_query=encode)
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        vector: NDArray[Any] | None = None,
+        id: Any = None,
+        k: int = 10,
+        mode: str = "semantic",
+        where: str | None = None,
+        topics: Sequence[str | int] | None = None,
+        tags: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Find rows.
+
+        Args:
+            query: a text.
+            vector: [dim] a vector instead.
+            id: a row instead: finds what is like it.
+            k: how many.
+            mode: for a text: "semantic" by meaning, "words" by words (BM25), "hybrid" by both.
+            where: an SQL-like condition over the columns, such as "year >= 2000 AND kind = 'book'".
+            topics: names or ids of topics; a row in any of them passes.
+            tags: names of tags; a row with any of them passes.
+            columns: columns of the answer besides the id; default all.
+
+        Returns:
+            a table of the ids, the columns and `_score`, best first.
+
+        Raises:
+            InputError: no query or several, an unknown mode, column, topic or condition.
+        """
+        given = [name for name, value in (("query", query), ("vector", vector), ("id", id)) if value is not None]
+        if len(given) != 1:
+            raise InputError(f"give one of query, vector and id, not {' and '.join(given) or 'none'}")
+        engine = self.search_engine
+        tagged = None
+        if tags is not None:
+            rows = [self.dataset.annotations.rows_of(tag) for tag in tags]
+            tagged = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
+        mask = engine.mask(where=where, topics=topics, tags=tagged)
+        if vector is not None:
+            hits = engine.by_vector(np.asarray(vector, dtype=np.float32), k, mask)
+        elif id is not None:
+            hits = engine.by_row(id, k, mask)
+        elif mode == "semantic":
+            hits = engine.by_text(str(query), k, mask)
+        elif mode == "words":
+            hits = engine.by_words(str(query), k, self._indexed_words(), mask)
+        elif mode == "hybrid":
+            hits = engine.hybrid(str(query), k, mask, self._indexed_words())
+        else:
+            raise InputError(f"mode {mode!r} is unknown; choose semantic, words or hybrid")
+        return engine.table(hits, columns)
+
+    def _indexed_words(self) -> list[str]:
+        """Return the columns that are searched for words: the mapped one, or all of texts; indexed on first use."""
+        field = self.record.indexed_field if self.record.modality == "text" else None
+        schema = self.dataset.schema
+        columns = [field] if field is not None else [item.name for item in schema if is_text(item.type)]
+        if not columns:
+            raise InputError(f"dataset {self.dataset.identifier} has no column of texts to search for words")
+        self.dataset.store.create_full_text(columns)
+        return columns
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write ids, columns, positions, topics and duplicates to one parquet file; returns its path."""
+        import pyarrow.parquet as pq
+
+        table = self.data.tb
+        xy = np.asarray(self.folder.xy[self.alive])
+        made: dict[str, Any] = {"_x": xy[:, 0], "_y": xy[:, 1], "_trust": self.trust}
+        if (self.folder.folder / "duplicates" / "classes.npy").is_file():
+            found = self.duplicates.tb
+            made["_duplicate_class"] = found["duplicate_class"]
+            made["_duplicate_cluster"] = found["cluster_id"]
+        if self.record.options.get("topics", {}).get("build_topic_model"):
+            topics = self.topics.tb
+            made |= {f"_{name}": topics[name] for name in topics.column_names if name.startswith("topic_depth_")}
+        for name, values in made.items():
+            table = table.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
+        target = Path(path)
+        fresh = target.with_name(f".{target.name}.partial")
+        pq.write_table(table, fresh, compression="zstd")
+        fresh.replace(target)
+        return target
+
+    def delete(self) -> None:
+        """Delete this map; the rows stay."""
+        self.dataset.delete_map(self.id)

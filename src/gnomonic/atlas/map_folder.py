@@ -1,0 +1,215 @@
+"""Published maps: immutable folders, each complete before it has its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomonic.atlas.stages import Stage
+from gnomonic.errors import DatasetError
+
+__all__ = ["MapFolder", "MapRecord", "current_map", "list_maps", "now", "publish", "remove_map", "set_current"]
+
+_CURRENT = "current.json"
+_RECORD = "map.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapRecord:
+    """What a map is: `map.json` of its folder."""
+
+    id: str
+    index_id: str
+    name: str
+    created: str
+    """ISO 8601 with microseconds and zone."""
+    version: int
+    """Version of the dataset it shows."""
+    rows: int
+    dim: int
+    modality: str
+    """"text", "image" or "embedding"."""
+    indexed_field: str | None
+    model: str | None
+    """What embedded the field; None where the vectors were given."""
+    options: dict[str, Any]
+    """Settings of every stage."""
+    seed: int
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """Name, seconds and peak memory of each stage, in order."""
+    quality: dict[str, Any] = field(default_factory=dict)
+    truncated: int = 0
+    """How many texts were longer than the model reads."""
+    grown_from: str | None = None
+    """The map this one added rows to."""
+    grown_rows: int = 0
+    """Rows that were placed by their neighbours since the last full build."""
+
+
+class MapFolder:
+    """One published map, read lazily."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder.
+
+        Raises:
+            DatasetError: its record is absent or damaged.
+        """
+        self.folder = folder
+        try:
+            told = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            known = {item.name for item in fields(MapRecord)}
+            self.record = MapRecord(**{name: value for name, value in told.items() if name in known})
+        except (OSError, ValueError, TypeError) as error:
+            raise DatasetError(
+                f"the map in {folder} cannot be read: {error}", hint="delete that folder and build the map again"
+            ) from error
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return one of the arrays of the folder, memory-mapped, such as "projection/xy".
+
+        Raises:
+            DatasetError: it is absent or damaged.
+        """
+        path = self.folder / f"{name}.npy"
+        try:
+            # An empty array cannot be mapped.
+            found: NDArray[Any] = np.load(path, mmap_mode="r" if self.record.rows else None, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(f"{path} cannot be read: {error}", hint="build the map again") from error
+        return found
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """[n] int64: the store's numbers of the rows, in row order."""
+        return np.asarray(self.array("embeddings/rows"))
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """[n] int64: order[p] is the row at position p of the map order."""
+        return np.asarray(self.array("tiles/order"))
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """[n, dim] float16 or float32, memory-mapped, in row order."""
+        return self.array("embeddings/vectors")
+
+    @property
+    def xy(self) -> NDArray[np.float32]:
+        """[n, 2] float32, memory-mapped, in row order."""
+        return self.array("projection/xy")
+
+    def positions_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the store's rows are in row order, -1 for those that are not on the map."""
+        by_number = self._by_number
+        if not len(by_number):
+            return np.full(len(rows), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.rows, rows, sorter=by_number), len(by_number) - 1)
+        found = by_number[at]
+        return np.where(self.rows[found] == rows, found, -1)
+
+    @cached_property
+    def _by_number(self) -> NDArray[np.int64]:
+        return np.argsort(self.rows, kind="stable")
+
+
+def publish(maps: Path, record: MapRecord, stages: Sequence[Stage]) -> MapFolder:
+    """Make a map of finished stages visible, whole, and the current one."""
+    maps.mkdir(parents=True, exist_ok=True)
+    partial = maps / f".{record.id}.partial"
+    partial.mkdir()
+    try:
+        for stage in stages:
+            shutil.copytree(stage.folder, partial / stage.name, copy_function=_link)
+        _write_json(partial / _RECORD, asdict(record))
+        partial.rename(maps / record.id)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    set_current(maps, record.id)
+    return MapFolder(maps / record.id)
+
+
+def list_maps(maps: Path) -> list[MapFolder]:
+    """Return the published maps, oldest first; damaged ones are left out."""
+    found = []
+    for folder in maps.iterdir() if maps.is_dir() else ():
+        if folder.name.startswith(".") or not (folder / _RECORD).is_file():
+            continue
+        try:
+            found.append(MapFolder(folder))
+        except DatasetError:
+            continue
+    return sorted(found, key=lambda one: one.record.created)
+
+
+def current_map(maps: Path) -> MapFolder | None:
+    """Return the map that readers see, None before the first.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    try:
+        chosen = str(json.loads((maps / _CURRENT).read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError):
+        # A build that was killed between its last two steps: the newest map is whole, and it is the one.
+        found = list_maps(maps)
+        return found[-1] if found else None
+    return MapFolder(maps / chosen)
+
+
+def set_current(maps: Path, map_id: str) -> None:
+    """Have readers see this map from now on.
+
+    Raises:
+        DatasetError: there is no such map.
+    """
+    if not (maps / map_id / _RECORD).is_file():
+        raise DatasetError(f"there is no map {map_id!r}", hint="the maps are listed by AtlasDataset.maps")
+    _write_json(maps / _CURRENT, {"id": map_id})
+
+
+def remove_map(maps: Path, map_id: str) -> None:
+    """Delete a map; the newest of the others becomes current if it was."""
+    current = current_map(maps)
+    doomed = maps / f".{map_id}.{uuid.uuid4().hex}.doomed"
+    (maps / map_id).rename(doomed)
+    left = list_maps(maps)
+    if current is not None and current.record.id == map_id:
+        (maps / _CURRENT).unlink(missing_ok=True)
+        if left:
+            set_current(maps, left[-1].record.id)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def now() -> str:
+    """Return the time as records hold it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with fresh.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)

@@ -1,0 +1,43 @@
+"""What all views of a map share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from gnomonic.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from gnomonic.atlas.atlas_map import AtlasMap
+
+__all__ = ["Part"]
+
+
+class Part:
+    """A view of a map as a table."""
+
+    def __init__(self, atlas_map: AtlasMap) -> None:
+        self._map = atlas_map
+
+    @property
+    def tb(self) -> pa.Table:
+        """The table."""
+        raise NotImplementedError
+
+    @property
+    def df(self) -> Any:
+        """The table as a pandas DataFrame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError:
+            raise MissingExtraError("atlas", needed_for="a DataFrame") from None
+        return self.tb.to_pandas()
+
+    def _table(self, columns: dict[str, Any]) -> pa.Table:
+        """Return a table of the ids and some columns, each [alive rows]."""
+        return pa.table({self._map.id_field: self._map.ids, **columns})

@@ -1,0 +1,160 @@
+"""What our own Atlas routes take and give, for the OpenAPI document."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["ATLAS", "operation"]
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_TEXTS: Schema = {"type": "array", "items": _TEXT}
+_ID: Schema = {"type": ["string", "integer"]}
+_IDS: Schema = {"type": "array", "items": _ID}
+_OBJECT: Schema = {"type": "object"}
+_NUMBERS: Schema = {"type": "array", "items": {"type": "number"}}
+_BYTES: Schema = {"type": "string", "format": "binary"}
+_SETTINGS: Schema = {"type": "object", "description": "Settings of this stage; what is left out is chosen."}
+
+
+def _fields(properties: Schema, *required: str) -> Schema:
+    made: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**made, "required": list(required)} if required else made
+
+
+_DATASET = _fields({"name": _TEXT, "description": _TEXT, "unique_id_field": {"type": ["string", "null"]}}, "name")
+_ROWS: Schema = {
+    "type": "object",
+    "properties": {"rows": {"type": "array", "items": _OBJECT}, "embeddings": {"type": "array", "items": _NUMBERS}},
+}
+_BUILD = _fields(
+    {
+        "name": _TEXT,
+        "indexed_field": {**_TEXT, "description": "The text column to embed; left out for rows with vectors."},
+        "modality": {"enum": ["text", "image", "embedding"]},
+        "projection": _SETTINGS,
+        "topics": {"anyOf": [_SETTINGS, {"type": "boolean"}]},
+        "duplicates": {"anyOf": [_SETTINGS, {"type": "boolean"}]},
+        "neighbors": _SETTINGS,
+        "model": {**_TEXT, "description": "A served model."},
+        "seed": {"type": "integer", "minimum": 0},
+        "update": {"type": "boolean", "description": "Bring the current map up to date instead."},
+    }
+)
+_CONDITIONS: Schema = {
+    "where": {**_TEXT, "description": "SQL-like: year >= 2000 AND kind = 'book'"},
+    "topics": {"type": "array", "items": _ID},
+    "tags": _TEXTS,
+    "ids": _IDS,
+    "bits": {**_TEXT, "description": "Base64 of a bit a row in map order, lowest bit first."},
+}
+_QUERY: Schema = {"query": _TEXT, "vector": _NUMBERS, "id": _ID}
+_SEARCH = _fields(
+    {
+        **_QUERY,
+        "k": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "mode": {"enum": ["semantic", "words", "hybrid"]},
+        **{name: _CONDITIONS[name] for name in ("where", "topics", "tags")},
+        "columns": _TEXTS,
+    }
+)
+_HEAT = _fields({**_QUERY, "dtype": {"enum": ["float16", "uint8"]}})
+_EXPORT = _fields({**_CONDITIONS, "columns": _TEXTS, "format": {"enum": ["parquet", "jsonl", "csv"]}})
+_TAG = _fields({"name": _TEXT, "ids": _IDS}, "name")
+
+_ONE = "/v1/datasets/{organization}/{slug}"
+_MAP = f"{_ONE}/maps/{{map_id}}"
+_PAGE: Schema = {
+    "ids": "Ids, with commas between.",
+    "offset": "Rows to pass over.",
+    "limit": "Rows at most.",
+    "columns": "Columns, with commas between.",
+}
+
+# (method, path): what it does, body, parameters of the query, status of success.
+ATLAS: dict[tuple[str, str], tuple[str, Schema | None, Schema, int]] = {
+    ("GET", "/v1/datasets"): ("Datasets: all of the key's organisation", None, {}, 200),
+    ("POST", "/v1/datasets"): ("Datasets: make one", _DATASET, {}, 201),
+    ("GET", _ONE): ("Datasets: about one", None, {}, 200),
+    ("DELETE", _ONE): ("Datasets: delete one with its maps", None, {}, 200),
+    ("POST", f"{_ONE}/rows"): ("Rows: add some, as JSON or Arrow", _ROWS, {"on_conflict": "error, skip, replace"}, 201),
+    ("GET", f"{_ONE}/rows"): ("Rows: by id, or a page", None, _PAGE, 200),
+    ("PATCH", f"{_ONE}/rows"): ("Rows: change columns by id", _fields({"rows": _ROWS["properties"]["rows"]}), {}, 200),
+    ("DELETE", f"{_ONE}/rows"): ("Rows: delete by id", _fields({"ids": _IDS}, "ids"), {}, 200),
+    ("GET", f"{_ONE}/maps"): ("Maps: all of a dataset", None, {}, 200),
+    ("POST", f"{_ONE}/maps"): ("Maps: have one built; answers the job", _BUILD, {}, 202),
+    ("GET", f"{_ONE}/jobs"): ("Jobs: all of a dataset", None, {}, 200),
+    ("GET", f"{_ONE}/jobs/{{job_id}}"): ("Jobs: stage, rate, time left, error", None, {}, 200),
+    ("DELETE", f"{_ONE}/jobs/{{job_id}}"): ("Jobs: cancel one", None, {}, 202),
+    ("GET", f"{_ONE}/tags"): ("Tags: with their sizes", None, {}, 200),
+    ("POST", f"{_ONE}/tags"): ("Tags: give one to rows", _TAG, {}, 201),
+    ("DELETE", f"{_ONE}/tags"): ("Tags: take one from rows, or from all", _TAG, {}, 200),
+    ("GET", _MAP): ("Maps: how one was made, and its quality", None, {}, 200),
+    ("DELETE", _MAP): ("Maps: delete one", None, {}, 200),
+    ("POST", f"{_MAP}/search"): ("Maps: search by text, vector or row", _SEARCH, {}, 200),
+    ("POST", f"{_MAP}/filter"): ("Maps: which rows pass, a bit each in map order", _fields(_CONDITIONS), {}, 200),
+    ("POST", f"{_MAP}/heat"): ("Maps: nearness of every row in map order", _HEAT, {}, 200),
+    ("POST", f"{_MAP}/export"): ("Maps: the rows that pass, as a file", _EXPORT, {}, 200),
+    ("GET", f"{_MAP}/topics"): ("Maps: topics", None, {}, 200),
+    ("GET", f"{_MAP}/duplicates"): ("Maps: rows that say the same", None, {"cutoff": "Another cut-off."}, 200),
+    ("GET", f"{_MAP}/rows/{{position}}"): ("Maps: the row at a position", None, {}, 200),
+    ("GET", f"{_MAP}/neighbors/{{position}}"): ("Maps: the nearest rows", None, {"k": "How many."}, 200),
+    ("GET", f"{_MAP}/files/{{path}}"): ("Maps: tiles and the columns beside them", None, {}, 200),
+}
+
+_BINARY = frozenset({"filter", "heat", "export", "{path}"})
+_REFUSALS = {
+    "400": "Something in the request is not usable; the detail says what",
+    "401": "No key, or not one of this server's",
+    "404": "It does not exist, or belongs to another organisation",
+    "408": "The body did not arrive in time",
+    "409": "It exists with other settings",
+    "413": "The upload is too large",
+    "422": "A value does not fit its column",
+    "429": "Too much waits; see Retry-After",
+    "500": "The server failed; its log says why",
+    "503": "A model is away; see Retry-After",
+    "504": "The upload or the embedding took too long",
+}
+
+
+def operation(method: str, path: str) -> Schema:
+    """Return the OpenAPI operation of one of our routes."""
+    summary, body, query, status = ATLAS[method, path]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in re.findall(r"{(\w+)}", path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "schema": _TEXT, "description": meaning}
+        for name, meaning in query.items()
+    ]
+    made: Schema = {"summary": summary, "parameters": parameters, "responses": _responses(path, status)}
+    if body is not None:
+        kinds: Schema = {"application/json": {"schema": body}}
+        if path.endswith("/rows") and method == "POST":
+            kinds["application/vnd.apache.arrow.file"] = {"schema": _BYTES}
+            kinds["application/vnd.apache.arrow.stream"] = {"schema": _BYTES}
+        made["requestBody"] = {"required": True, "content": kinds}
+    return made
+
+
+def _responses(path: str, status: int) -> Schema:
+    content: Schema = {"application/json": {"schema": _OBJECT}}
+    last = path.rpartition("/")[2]
+    if last in _BINARY:
+        kinds = ["application/octet-stream"] if last in ("filter", "heat", "{path}") else []
+        kinds += ["application/vnd.apache.parquet", "application/x-ndjson", "text/csv"] if last == "export" else []
+        content = {kind: {"schema": _BYTES} for kind in kinds}
+        if last == "{path}":
+            content["application/json"] = {"schema": _OBJECT}
+    elif last in ("rows", "search", "duplicates"):
+        content["application/vnd.apache.arrow.stream"] = {"schema": _BYTES}
+    done = {str(status): {"description": "Done", "content": content}}
+    if (status, last) == (201, "datasets"):
+        done["200"] = {"description": "It was there", "content": content}
+    detail: Schema = {"type": "object", "properties": {"detail": _TEXT}, "required": ["detail"]}
+    for code, meaning in _REFUSALS.items():
+        done[code] = {"description": meaning, "content": {"application/json": {"schema": detail}}}
+    return done
