@@ -100,7 +100,7 @@ class Lance:
     def search(self, query: Query, effort: Any) -> NDArray[np.int64]:
         probes, ef, refine = effort
         asked = self._table.search(query, vector_column_name="vector").distance_type("cosine").limit(K)
-        found = asked.nprobes(probes).ef(ef).refine_factor(refine).select(["row"]).to_arrow()
+        found = asked.nprobes(probes).ef(ef).refine_factor(refine).select(["row", "_distance"]).to_arrow()
         return np.asarray(found["row"].to_numpy())
 
 

@@ -39,8 +39,8 @@ _NOISE = 0.15
 """Length of the noise in all directions, beside the unit length of a vector."""
 _REAL = ((500_000, 16_384), (50_000, 12_500), (0, 2_500))
 """From how many vectors on so many passages are embedded for them."""
-_BLOCK = 4096
-_VERSION = 1
+_BLOCK = 65_536
+_VERSION = 2
 
 
 def _paragraphs(articles: Path) -> list[str]:
@@ -86,8 +86,8 @@ def real_vectors(count: int, workdir: Path, *, articles: Path = ARTICLES) -> NDA
 
 def _neighbors(vectors: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     found = np.empty((len(vectors), k), dtype=np.intp)
-    for begin in range(0, len(vectors), _BLOCK):
-        near = vectors[begin : begin + _BLOCK] @ vectors.T
+    for begin in range(0, len(vectors), 2048):
+        near = vectors[begin : begin + 2048] @ vectors.T
         near[np.arange(len(near)), np.arange(begin, begin + len(near))] = -np.inf
         found[begin : begin + len(near)] = np.argpartition(-near, k, axis=1)[:, :k]
     return found
@@ -110,12 +110,15 @@ def _drawn(
 ) -> NDArray[np.float32]:
     """Draw [count, dim] float32 vectors of unit length."""
     at = random.integers(len(real), size=count)
-    strides = random.normal(size=(count, 1, near.shape[1])).astype(np.float32) * np.float32(
-        _REACH / near.shape[1] ** 0.5
-    )
-    ways = real[near[at]] - real[at][:, None]
-    drawn = real[at] + (strides @ ways)[:, 0]
-    drawn += random.normal(size=drawn.shape).astype(np.float32) * np.float32(_NOISE / real.shape[1] ** 0.5)
+    strides = random.standard_normal((count, near.shape[1]), dtype=np.float32)
+    strides *= np.float32(_REACH / near.shape[1] ** 0.5)
+    drawn = random.standard_normal((count, real.shape[1]), dtype=np.float32)
+    drawn *= np.float32(_NOISE / real.shape[1] ** 0.5)
+    # Passage by passage, so that its ways are read once for all that is drawn around it.
+    order = np.argsort(at, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(at[order])) + 1):
+        passage = real[at[rows[0]]]
+        drawn[rows] += passage + strides[rows] @ (real[near[at[rows[0]]]] - passage)
     unit: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return unit
 

@@ -19,7 +19,7 @@ def test_a_row_goes_among_its_neighbors() -> None:
     xy = _two_groups()
     before = xy.copy()
     indices = np.array([[0, 1, 2, 3], [10, 11, 12, 13]], dtype=np.int32)
-    distances = np.tile(np.float32([0.1, 0.2, 0.2, 0.3]), (2, 1))
+    distances = np.tile(np.array([0.1, 0.2, 0.2, 0.3], dtype=np.float32), (2, 1))
     placed = place(indices, distances, xy)
     assert placed.dtype == np.float32
     np.testing.assert_allclose(placed, [xy[:4].mean(axis=0), xy[10:14].mean(axis=0)], atol=0.2)
@@ -116,6 +116,8 @@ def test_the_best_similarity_leaves_a_small_rest() -> None:
 def test_planes_that_say_little() -> None:
     xy = _two_groups()
     assert np.array_equal(align(xy, np.empty((0, 2), np.float32), np.empty(0, np.int64)), xy)
-    np.testing.assert_allclose(align(xy, np.float32([[5, 6]]), np.array([3])), xy - xy[3] + [5, 6], atol=1e-4)
+    np.testing.assert_allclose(
+        align(xy, np.array([[5, 6]], dtype=np.float32), np.array([3])), xy - xy[3] + [5, 6], atol=1e-4
+    )
     on_a_spot = align(xy, np.full((20, 2), 4.0, np.float32), np.arange(20))
     np.testing.assert_allclose(on_a_spot, xy - xy.mean(axis=0) + 4.0, atol=1e-4)

@@ -65,12 +65,12 @@ def _check_whole(store: Store) -> None:
     assert set(turns.values()) <= {500}
 
 
-def numbers_of(store: Store) -> list[int]:
+def _numbers_of(store: Store) -> list[int]:
     return [row for batch in store.scan(["_row"]) for row in batch.column(0).to_pylist()]
 
 
 def test_two_processes_append_and_one_is_killed(tmp_path: Path) -> None:
-    other = start(_APPENDING, tmp_path, "other", 1000)
+    other = _start(_APPENDING, tmp_path, "other", 1000)
     assert other.stdout is not None
     assert other.stdout.readline() == "ready\n"
     store = open_store(tmp_path, unique_id_field="id")
@@ -81,11 +81,11 @@ def test_two_processes_append_and_one_is_killed(tmp_path: Path) -> None:
     other.wait()
     other.stdout.close()
     before = store.count()
-    check_whole(store)
+    _check_whole(store)
     store.append(pa.table({"id": [f"after-{i}" for i in range(500)]}), vectors=np.zeros((500, 64)))
     assert store.count() == before + 500
-    check_whole(open_store(tmp_path))
-    assert set(numbers_of(store)) == set(range(store.count()))
+    _check_whole(open_store(tmp_path))
+    assert set(_numbers_of(store)) == set(range(store.count()))
 
 
 @pytest.mark.parametrize("step", ["add_columns", "drop_columns", "delete", "add", "create_table", "write_state"])

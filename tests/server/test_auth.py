@@ -236,3 +236,24 @@ def test_two_processes_lose_no_key(path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(list_keys(path)) == 10
     assert {child.name for child in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
+
+
+def test_a_key_opens_the_datasets_of_its_organisation(path: Path) -> None:
+    ours, _ = create_key(path, "ours")
+    theirs, _ = create_key(path, "theirs", organization="others-2")
+    assert (
+        [entry.organization for entry in list_keys(path)]
+        == [ours.organization, "others-2"]
+        == ["local", theirs.organization]
+    )
+    for bad in ("", "A", "a/b", "..", "-a", "x" * 101):
+        with pytest.raises(InputError, match="organization"):
+            create_key(path, "bad", organization=bad)
+    document = json.loads(path.read_text())
+    del document["keys"][0]["organization"]  # as older releases wrote it
+    path.write_text(json.dumps(document))
+    assert list_keys(path)[0].organization == "local"
+    document["keys"][0]["organization"] = "../x"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="organization"):
+        list_keys(path)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gnomonic.atlas.row_bitmaps import distinct
 from gnomonic.atlas.row_state import RowState, read_state
 from gnomonic.atlas.row_types import is_text, show
 from gnomonic.atlas.rows import check_vectors
@@ -162,7 +163,7 @@ class LanceStore:
         """Delete rows by id."""
         with self._writing() as writer:
             rows = writer.snapshot.rows_of(self._as_ids(ids, writer.snapshot))
-            deleted: int = writer.delete(np.unique(rows[rows >= 0]))
+            deleted: int = writer.delete(distinct(rows[rows >= 0]))
         return deleted
 
     def put_vectors(self, rows: NDArray[np.int64], vectors: NDArray[Any]) -> None:

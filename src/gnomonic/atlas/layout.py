@@ -156,7 +156,10 @@ def _step(
     coefficient[:, :_PULLS] = (-2 * a * b * power / (safe * below))[:, :_PULLS]
     coefficient[:, _PULLS:] = (2 * b / ((np.float32(0.001) + safe) * below))[:, _PULLS:]
     coefficient = np.where(counts & (square > 0), coefficient, np.float32(0.0))
-    return own + rate * np.clip(coefficient[:, :, None] * away, -_CLIP, _CLIP).sum(axis=1, dtype=np.float32)
+    moved: NDArray[np.float32] = own + rate * np.clip(coefficient[:, :, None] * away, -_CLIP, _CLIP).sum(
+        axis=1, dtype=np.float32
+    )
+    return moved
 
 
 def _scramble(x: NDArray[np.uint32]) -> NDArray[np.uint32]:

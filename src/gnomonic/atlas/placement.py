@@ -60,7 +60,8 @@ def place(
             rows = np.flatnonzero(weights[block].sum(axis=1) > 0.0) + begin
             placed[rows], width[rows] = _place(xy[np.maximum(indices[rows], 0)], weights[rows])
     jitter = np.random.default_rng([seed, 3]).standard_normal((len(indices), 2), dtype=np.float32)
-    return placed + np.maximum(np.float32(_JITTER) * width, np.float32(least))[:, None] * jitter
+    placed += np.maximum(np.float32(_JITTER) * width, np.float32(least))[:, None] * jitter
+    return placed
 
 
 def align(xy: NDArray[np.float32], onto: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -92,7 +93,8 @@ def align(xy: NDArray[np.float32], onto: NDArray[np.float32], rows: NDArray[np.i
     spread = (given**2).sum()
     scale = strengths.sum() / spread if spread > 0.0 else 0.0
     matrix = scale * (left @ right) if scale > 0.0 else np.eye(2)
-    return ((xy.astype(np.float64) - here) @ matrix.T + there).astype(np.float32)
+    moved: NDArray[np.float32] = ((xy.astype(np.float64) - here) @ matrix.T + there).astype(np.float32)
+    return moved
 
 
 def _place(around: NDArray[np.float32], weights: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ _JOINT_SHARE = 0.25
 """Of the epochs, for all rows together once the landmarks lie."""
 _RADIUS = 10.0
 """Root mean square distance from the centre of vectors that are positions themselves."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pace:
+    """How long rows move, how far, and who is told."""
+
+    epochs: int
+    on_epoch: Callable[[int], None]
+    rate: float = _RATE
 
 
 def project(
@@ -69,39 +79,34 @@ def project(
     if vectors.shape[1] == 2:
         return _as_positions(vectors)
     epochs = options.n_epochs or _epochs_for(n)
+    start = start_positions(vectors, metric=graph.metric, seed=seed)
     if n <= landmarks_above:
-        start = start_positions(vectors, metric=graph.metric, seed=seed)
-        xy = _lay_out(graph, start, options, epochs=epochs, seed=seed, on_epoch=_teller(on_progress, 0, epochs))
-        return _centred(xy)
+        pace = _Pace(epochs=epochs, on_epoch=_teller(on_progress, 0, epochs))
+        return _centred(_lay_out(graph, start, options, seed, pace))
     joint = max(1, round(epochs * _JOINT_SHARE))
     rows = draw_landmarks(n, max(landmarks_above // 2, n // 20, 2), seed=seed)
-    start = start_positions(vectors, metric=graph.metric, seed=seed)
-    some = landmark_neighbors(graph, rows, rows)
-    on_epoch = _teller(on_progress, 0, epochs + joint)
-    placed = _lay_out(some, start[rows], options, epochs=epochs, seed=seed, on_epoch=on_epoch)
-    xy = np.empty((n, 2), dtype=np.float32)
-    xy[rows] = placed
+    pace = _Pace(epochs=epochs, on_epoch=_teller(on_progress, 0, epochs + joint))
+    placed = _lay_out(landmark_neighbors(graph, rows, rows), start[rows], options, seed, pace)
     others = np.setdiff1d(np.arange(n), rows, assume_unique=True)
     near = landmark_neighbors(graph, rows, others)
+    xy = np.empty((n, 2), dtype=np.float32)
+    xy[rows] = placed
     xy[others] = place(near.indices, near.distances, placed, seed=seed)
-    on_epoch = _teller(on_progress, epochs, epochs + joint)
-    return _centred(_lay_out(graph, xy, options, epochs=joint, rate=_JOINT_RATE, seed=seed, on_epoch=on_epoch))
+    pace = _Pace(epochs=joint, rate=_JOINT_RATE, on_epoch=_teller(on_progress, epochs, epochs + joint))
+    return _centred(_lay_out(graph, xy, options, seed, pace))
 
 
 def _lay_out(
     graph: Neighbors,
     start: NDArray[np.float32],
     options: ProjectionOptions,
-    *,
-    epochs: int,
     seed: int,
-    on_epoch: Callable[[int], None],
-    rate: float = _RATE,
+    pace: _Pace,
 ) -> NDArray[np.float32]:
     edges = fuzzy_graph(graph, n_neighbors=options.n_neighbors, local_connectivity=options.local_neighborhood_size or 1)
     # The layout is made in units of the spread, as its start is.
     curve = fit_curve(options.min_dist / options.spread, 1.0)
-    return optimize(edges, start, epochs=epochs, curve=curve, rate=rate, seed=seed, on_epoch=on_epoch)
+    return optimize(edges, start, epochs=pace.epochs, curve=curve, rate=pace.rate, seed=seed, on_epoch=pace.on_epoch)
 
 
 def _epochs_for(n: int) -> int:

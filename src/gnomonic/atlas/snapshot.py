@@ -202,7 +202,7 @@ class Snapshot:
         Raises:
             DatasetError: one is not.
         """
-        self._addresses(np.unique(rows))
+        self._addresses(np.sort(rows))
 
     def _numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return all rows' numbers, ascending, and where Lance has them; 16 bytes a row, read once."""

@@ -132,12 +132,7 @@ def build_topics(
     on_progress(Progress(stage="topics", done=0, total=len(tree.parents), unit="topics"))
     sample, group = _sample(labels, np.random.default_rng(seed))
     centroids, exemplars = _centers(tree, sample, group, vectors)
-    phrases: Phrases | None = None
-    if texts is not None and len(sample):
-        share, shared = _thinned(group, _READ_ROWS)
-        order = np.argsort(sample[share])
-        read = [text[:_CHARACTERS] for text in texts(sample[share[order]])]
-        phrases = count_phrases(read, shared[order], tree.groups)
+    phrases = _phrases(tree, sample, group, texts) if texts is not None and len(sample) else None
     names = number_names(tree) if phrases is None else phrase_names(tree, phrases, embed, centroids)
     if options.labels and embed is not None:
         own = [label for label in options.labels if label.strip()]
@@ -193,6 +188,16 @@ def _sample(labels: NDArray[np.int32], draw: np.random.Generator) -> tuple[NDArr
     share = _SAMPLED_ROWS // max(int(finest.max(initial=-1)) + 1, 1)
     kept = order[rank < min(max(share, _LEAST_ROWS), _MOST_ROWS)]
     return kept, finest[kept]
+
+
+def _phrases(
+    tree: Tree, sample: NDArray[np.int64], group: NDArray[np.int32], texts: Callable[[NDArray[np.int64]], list[str]]
+) -> Phrases:
+    """Count the phrases of sampled rows by finest topic."""
+    share, shared = _thinned(group, _READ_ROWS)
+    order = np.argsort(sample[share])
+    read = [text[:_CHARACTERS] for text in texts(sample[share[order]])]
+    return count_phrases(read, shared[order], tree.groups)
 
 
 def _thinned(group: NDArray[np.int32], most: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

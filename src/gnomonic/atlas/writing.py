@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gnomonic.atlas.lock import hold
 from gnomonic.atlas.row_batches import RowBatches, vector_array
+from gnomonic.atlas.row_bitmaps import distinct
 from gnomonic.atlas.row_state import RowState, read_state, write_state
 from gnomonic.atlas.row_types import Codec, conform, settled_type, show
 from gnomonic.atlas.rows import check_ids
@@ -31,6 +32,8 @@ _LOCK = "rows.lock"
 _WAIT_S = 60.0
 _BLOCK_ROWS = 8192
 _DELETE_ROWS = 10_000
+_LARGE_WRITE = 100_000
+"""Rows that make a file worth its own."""
 _INDEX_IDS_ABOVE = 100_000
 """Rows from which on ids get an index; below, a look at all of them is as fast."""
 _INDEX_ROWS_ABOVE = 10_000
@@ -158,11 +161,10 @@ class Writer:
         self._state = replace(
             self._state,
             next_row=max(self._state.next_row, int(numbers.max()) + 1),
-            small_rows=self._state.small_rows + len(kept),
         )
         if self.snapshot.count + len(kept) > _INDEX_IDS_ABOVE:
             index_values(self._table, self._state.entries(held)[self._state.unique_id_field].internal)
-        self._note()
+        self._note(len(kept))
         return list(ids.take(pa.array(kept)).to_pylist())
 
     def _with_ids(self, table: pa.Table, rows: int) -> tuple[pa.Table, bool]:
@@ -285,7 +287,7 @@ class Writer:
         """Set vectors of rows by number."""
         if not len(rows):
             return
-        if len(np.unique(rows)) < len(rows):
+        if len(distinct(rows)) < len(rows):
             raise InputError("a row stands among the numbers twice; give each once")
         self.snapshot.check_rows(rows)
         self._add_columns({}, vectors, {})
@@ -343,10 +345,13 @@ class Writer:
         self._state = replace(self._state, versions=versions, small_writes=0, small_rows=0)
         self._changed = True
 
-    def _note(self) -> None:
-        """Mark the rows as changed, and see whether the files have become too many."""
+    def _note(self, rows: int = 0) -> None:
+        """Mark the rows as changed, and see whether small writes have left too many files."""
         self._changed = True
-        self._state = replace(self._state, small_writes=self._state.small_writes + 1)
+        if rows >= _LARGE_WRITE:
+            return
+        writes, small = self._state.small_writes + 1, self._state.small_rows + rows
+        self._state = replace(self._state, small_writes=writes, small_rows=small)
         self.is_scattered = is_scattered(self._state)
 
     def _look(self) -> Snapshot:
