@@ -33,7 +33,7 @@ def _filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _compressed(name: str, data: bytes) -> bytes:
     if name.endswith(".gz"):
-        return gzip.compress(data[:20]) + gzip.compress(data[20:])
+        return gzip.compress(data[:20], mtime=0) + gzip.compress(data[20:], mtime=0)
     return pa.compress(data, "zstd", asbytes=True) if name.endswith(".zst") else data
 
 
@@ -138,9 +138,9 @@ _GOOD = b'{"query": "a", "document": "b"}\n'
         ("a.csv", b"que\xffry,document\na,b\n", InputError, "line 1: not valid UTF-8"),
         ("a.csv", b"query,document,negatives\na,b,c\n", InputError, "line 2: `negatives` must be a JSON list"),
         ("a.csv", b"query,document,negatives\na,b,{}\n", InputError, "line 2: `negatives` must be a list of texts"),
-        ("a.jsonl.gz", gzip.compress(_GOOD * 99)[:-9], InputError, "damaged gzip data"),
+        ("a.jsonl.gz", gzip.compress(_GOOD * 99, mtime=0)[:-9], InputError, "damaged gzip data"),
         ("a.jsonl.gz", _GOOD, InputError, "damaged gzip data"),
-        ("a.csv.gz", gzip.compress(b"query,document\na,b\n" * 99)[:-9], InputError, "damaged gzip data"),
+        ("a.csv.gz", gzip.compress(b"query,document\na,b\n" * 99, mtime=0)[:-9], InputError, "damaged gzip data"),
         ("a.jsonl.zst", _GOOD, InputError, r"a\.jsonl\.zst"),
         ("a.jsonl.zst", pa.compress(_GOOD * 99, "zstd", asbytes=True)[:-9], InputError, r"a\.jsonl\.zst"),
         ("a.parquet", b"PAR1 no more", InputError, "cannot be read as parquet"),
