@@ -25,7 +25,7 @@ demo: $(VENV)/.base ## embed the standard library's docstrings and search them b
 	@GNOMONIC_OFFLINE=1 $(BIN)/gnomonic demo $(ARGS)
 
 test: $(VENV)/.dev ## run the offline test suite
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadscope $(ARGS)
 
 test-clients: $(VENV)/.dev $(VENV)-clients/.done ## real clients against the server, and exported models in the runtime of transformers.js; needs node and npm
 	GNOMONIC_CLIENTS_PYTHON=$(abspath $(VENV)-clients/bin/python) $(BIN)/python -m pytest -q -m clients tests/clients

@@ -82,6 +82,7 @@ class Lance:
     def build(self, vectors: Vectors, folder: Path) -> None:
         import lancedb
         import pyarrow as pa
+        from lancedb.index import HnswSq
 
         kind = pa.list_(pa.float16(), vectors.shape[1])
         schema = pa.schema([("row", pa.int64()), ("vector", kind)])
@@ -95,7 +96,7 @@ class Lance:
                 yield pa.record_batch([rows, flat], schema=schema)
 
         self._table.add(pa.RecordBatchReader.from_batches(schema, batches()))
-        self._table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ")
+        self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
 
     def search(self, query: Query, effort: Any) -> NDArray[np.int64]:
         probes, ef, refine = effort

@@ -75,7 +75,6 @@ def test_the_student_learns_and_the_same_again(place: Path) -> None:
     seen = _train(place, _config(steps=30), "one")
     assert seen[-1].loss < 0.5 * seen[0].loss
     _train(place, _config(steps=30), "two")
-    assert (place / "one/state.safetensors").stat().st_size == (place / "two/state.safetensors").stat().st_size
     _same(place / "one", place / "two")
 
 

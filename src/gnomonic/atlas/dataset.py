@@ -12,29 +12,25 @@ import numpy as np
 import pyarrow as pa
 
 from gnomonic.atlas.annotations import Annotations
+from gnomonic.atlas.arguments import listed
 from gnomonic.atlas.atlas_map import AtlasMap
-from gnomonic.atlas.build import MapPlan, build_map
+from gnomonic.atlas.builder import MapBuilder
 from gnomonic.atlas.encoders import Encoders, NoEncoders
-from gnomonic.atlas.growth import grow_map
 from gnomonic.atlas.home import DatasetHome, find_dataset, list_datasets, open_home
 from gnomonic.atlas.identity import Identity
-from gnomonic.atlas.lock import hold
-from gnomonic.atlas.map_folder import MapFolder, current_map, list_maps, remove_map, set_current
+from gnomonic.atlas.map_folder import current_map, list_maps, remove_map, set_current
 from gnomonic.atlas.options import EmbedOptions
-from gnomonic.atlas.planning import modality_of, plan_again, plan_map
+from gnomonic.atlas.planning import modality_of, plan_map
 from gnomonic.atlas.progress import OnProgress, no_progress
-from gnomonic.atlas.rows import read_rows
+from gnomonic.atlas.rows import as_matrix, read_rows
 from gnomonic.atlas.store import Store, open_store
-from gnomonic.errors import DatasetError, InputError
+from gnomonic.errors import DatasetError, DatasetNotFoundError, GnomonicError, InputError
 from gnomonic.settings import read_settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Dataset", "random_name"]
-
-_BUILD_WAIT_S = 1.0
-
 
 class Dataset(Identity):
     """Rows with an id each, and maps of them; made when it is first named.
@@ -100,8 +96,14 @@ class Dataset(Identity):
 
     @property
     def store(self) -> Store:
-        """Its rows."""
+        """Its rows.
+
+        Raises:
+            DatasetNotFoundError: it was deleted meanwhile.
+        """
         if self._store is None:
+            if not self._home.is_there:
+                raise DatasetNotFoundError(f"dataset {self.identifier} was deleted")
             self._store = open_store(self._home.folder, unique_id_field=self._home.record.unique_id_field)
         return self._store
 
@@ -208,23 +210,36 @@ class Dataset(Identity):
             blobs: an image a row: paths, bytes or PIL images; None where a row has none.
             on_conflict: what becomes of a row whose id is there: "error" refuses all, "skip" leaves the old one,
                 "replace" takes the new one.
-            update_maps: whether the rows are placed on the current map at once.
+            update_maps: whether the rows are placed on the current map at once. Where a map is being built
+                meanwhile, the next update places them.
             on_progress: told of the placing.
 
         Returns:
             the ids of the rows, in order.
 
         Raises:
-            InputError: the data, a vector or an id is not usable; says which row.
+            InputError: the data, a vector or an id is not usable, or rows of a map of given vectors have none.
             SchemaError: a value does not fit its column; says which column and row.
-            DatasetError: an id is there already.
+            DatasetError: an id is there already; or the rows were added and the map could not be updated.
         """
-        vectors = None if embeddings is None else np.asarray(embeddings)
+        vectors = None if embeddings is None else as_matrix(embeddings)
         table, images = read_rows(data, vectors=vectors, blobs=blobs)
+        if update_maps:
+            self._builder.check_update(with_vectors=vectors is not None)
         ids = self.store.append(table, vectors=vectors, blobs=images, on_conflict=on_conflict)
         if update_maps and ids:
-            self.update_indices(on_progress=on_progress)
+            self._follow("added", on_progress)
         return ids
+
+    def _follow(self, what: str, on_progress: OnProgress = no_progress) -> None:
+        """Bring the current map up to date with rows that are stored already."""
+        try:
+            self._builder.update(rebuild=False, wait=False, on_progress=on_progress)
+        except GnomonicError as error:
+            raise DatasetError(
+                f"the rows were {what}, but the map could not be brought up to date: {error}",
+                hint="update_indices() tries again; do not give the rows again",
+            ) from error
 
     def update_data(self, data: Any, *, update_maps: bool = True) -> int:
         """Change columns of rows, by id; other columns stay.
@@ -233,13 +248,15 @@ class Dataset(Identity):
             how many rows were changed.
 
         Raises:
-            DatasetError: an id is unknown.
+            DatasetError: an id is unknown; or the rows were changed and the map could not be updated.
             SchemaError: a value does not fit its column.
         """
         table, _ = read_rows(data, vectors=None, blobs=None)
+        if update_maps:
+            self._builder.check_update(with_vectors=True)
         changed = self.store.update(table)
         if update_maps:
-            self.update_indices()
+            self._follow("changed")
         return changed
 
     def delete_data(self, ids: Sequence[Any]) -> int:
@@ -248,7 +265,7 @@ class Dataset(Identity):
         Returns:
             how many there were.
         """
-        return self.store.delete(list(ids))
+        return self.store.delete(listed(ids, "ids"))
 
     def get_data(self, ids: Sequence[Any]) -> list[dict[str, Any]]:
         """Return rows as dictionaries, in the order of the ids.
@@ -256,7 +273,7 @@ class Dataset(Identity):
         Raises:
             DatasetError: an id is unknown.
         """
-        rows: list[dict[str, Any]] = self.store.get(list(ids)).to_pylist()
+        rows: list[dict[str, Any]] = self.store.get(listed(ids, "ids")).to_pylist()
         return rows
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -306,7 +323,7 @@ class Dataset(Identity):
             InputError: an argument does not fit the rows.
             DatasetError: another build of this dataset is running.
         """
-        self._check_reuse(reuse_embeddings_from_index)
+        self._builder.check_ids(map_id=map_id, reuse=reuse_embeddings_from_index)
         plan = plan_map(
             self.store,
             self._encoders,
@@ -323,48 +340,21 @@ class Dataset(Identity):
             seed=seed,
         )
         plan = replace(plan, map_id=map_id, index_id=index_id)
-
-        return AtlasMap(self, self._build(plan, on_progress))
-
-    def _check_reuse(self, index: str | None) -> None:
-        if index is not None and all(index not in (one.name, one.index_id) for one in self.maps):
-            names = ", ".join(sorted({one.name for one in self.maps})) or "none"
-            raise InputError(f"there is no index {index!r} to reuse embeddings from; there is: {names}")
-
-    def _build(self, plan: MapPlan, on_progress: OnProgress) -> MapFolder:
-        def embed(texts: list[str]) -> NDArray[np.float32]:
-            vectors: NDArray[np.float32] = self._encoders.open("text", plan.source.options)(texts).vectors
-            return vectors
-
-        is_text = plan.source.modality == "text"
-        with self._building():
-            if is_text and plan.source.field is not None:
-                self.store.create_full_text([plan.source.field])
-            return build_map(
-                self._home.folder,
-                self.store,
-                plan,
-                dataset_id=self.id,
-                previous=current_map(self._home.maps),
-                embed=embed if is_text else None,
-                on_progress=on_progress,
-            )
+        return AtlasMap(self, self._builder.build(plan, on_progress))
 
     def update_indices(self, rebuild_topic_models: bool = False, *, on_progress: OnProgress = no_progress) -> None:
         """Bring the current map up to date: new rows are placed by their neighbours, the others stay where they are.
 
+        A map that lost, or gained since it was built, more rows than it kept is built again, laid onto the old one.
+
         Args:
-            rebuild_topic_models: build the map again from the start instead, laid onto the old one.
+            rebuild_topic_models: build the map again in any case.
             on_progress: told of every stage.
+
+        Raises:
+            DatasetError: a map of this dataset is being built already, or a file cannot be written.
         """
-        previous = current_map(self._home.maps)
-        if previous is None or previous.record.version == self.store.version:
-            return
-        plan = plan_again(previous.record, self._encoders)
-        grow = not rebuild_topic_models and previous.record.rows > 0
-        with self._building():
-            make = grow_map if grow else build_map
-            make(self._home.folder, self.store, plan, dataset_id=self.id, previous=previous, on_progress=on_progress)
+        self._builder.update(rebuild=rebuild_topic_models, wait=True, on_progress=on_progress)
 
     def embed_query(self, text: str, record_model: str | None, options: Mapping[str, Any]) -> NDArray[np.float32]:
         """Return the vector of a search text, [dim] float32, by a map's model."""
@@ -386,9 +376,9 @@ class Dataset(Identity):
             self._annotations.close()
             self._annotations = None
 
-    def _building(self) -> Any:
-        what = f"a map of {self.identifier} is being built by another process"
-        return hold(self._home.folder / "build.lock", wait_s=_BUILD_WAIT_S, busy=what)
+    @property
+    def _builder(self) -> MapBuilder:
+        return MapBuilder(self._home, self.store, self._encoders)
 
 
 def random_name() -> str:

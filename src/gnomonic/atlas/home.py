@@ -55,6 +55,11 @@ class DatasetHome:
         return self.folder / "maps"
 
     @property
+    def is_there(self) -> bool:
+        """Whether it was not deleted meanwhile."""
+        return (self.folder / _RECORD).is_file()
+
+    @property
     def created(self) -> datetime:
         """When it was made."""
         return datetime.fromisoformat(self.record.created)
@@ -100,7 +105,7 @@ def open_home(
 
     Raises:
         DatasetNotFoundError: it does not exist and is not to be made.
-        DatasetError: its record cannot be read.
+        DatasetError: its record cannot be read or written.
         InputError: the name is not usable.
     """
     organization, _, name = identifier.rpartition("/")
@@ -147,16 +152,16 @@ def list_datasets(root: Path) -> list[DatasetHome]:
 
 def _create(folder: Path, record: DatasetRecord) -> None:
     """Make the folder with its record in one step; whoever comes second takes the first one's."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
-    fresh.mkdir()
     try:
+        fresh.mkdir(parents=True)
         _write(fresh, record)
         fresh.rename(folder)
-    except OSError:
+    except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         if not (folder / _RECORD).is_file():
-            raise
+            in_the_way = "; a folder without a record is in the way: move it away" if folder.exists() else ""
+            raise DatasetError(f"{folder} cannot be made: {error.strerror}{in_the_way}") from error
 
 
 def _write(folder: Path, record: DatasetRecord) -> None:

@@ -232,7 +232,7 @@ def _calibrate(exact: VectorIndex, cells: InvertedFile, probes: NDArray[np.int64
         return float(found / max(1, len(queries) * (true.shape[1] - 1)))
 
     rows = len(exact.vectors)
-    quota = max(1, rows // 1024)
+    quota = min(rows, max(64, rows // 1024))
     reached = recall(quota)
     while reached < _TARGET and quota < rows:
         quota = min(rows, round(quota * 1.5) + 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gnomonic.errors import DatasetError
 
-__all__ = ["hold"]
+__all__ = ["hold", "try_hold"]
 
 _RETRY_S = 0.02
 _MAX_RETRY_S = 0.25
@@ -21,7 +21,7 @@ _NOTE_AT = 1
 
 
 @contextlib.contextmanager
-def hold(path: Path, *, wait_s: float = 30.0, busy: str = "another process is writing") -> Iterator[None]:
+def hold(path: Path, *, wait_s: float = 30.0, busy: str = "another process is writing") -> Iterator[bool]:
     """Hold the lock of a file while the block runs. The system frees it when the process ends, however it ends.
 
     Args:
@@ -32,33 +32,63 @@ def hold(path: Path, *, wait_s: float = 30.0, busy: str = "another process is wr
     Raises:
         DatasetError: it was not free in time, or the file cannot be opened; says who holds it.
     """
+    with _opened(path) as descriptor:
+        if not _wait(descriptor, wait_s):
+            raise DatasetError(
+                f"{busy}; waited {wait_s:g} s for {path}, held by {_holder(descriptor)}",
+                hint="try again when it has finished",
+            )
+        with _signed(descriptor):
+            yield True
+
+
+@contextlib.contextmanager
+def try_hold(path: Path, *, wait_s: float) -> Iterator[bool]:
+    """Hold the lock of a file while the block runs, as `hold` does, or run the block without it; yields which.
+
+    Raises:
+        DatasetError: the file cannot be opened.
+    """
+    with _opened(path) as descriptor:
+        if not _wait(descriptor, wait_s):
+            yield False
+            return
+        with _signed(descriptor):
+            yield True
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise DatasetError(f"{path} cannot be opened for locking: {error.strerror}") from error
     try:
-        _wait(descriptor, path, wait_s, busy)
-        _sign(descriptor)
-        try:
-            yield
-        finally:
-            _unlock(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _wait(descriptor: int, path: Path, wait_s: float, busy: str) -> None:
+@contextlib.contextmanager
+def _signed(descriptor: int) -> Iterator[None]:
+    _sign(descriptor)
+    try:
+        yield
+    finally:
+        _unlock(descriptor)
+
+
+def _wait(descriptor: int, wait_s: float) -> bool:
+    """Lock the file; False where it was not free in time."""
     until = time.monotonic() + wait_s
     pause = _RETRY_S
     while not _try_lock(descriptor):
         left = until - time.monotonic()
         if left <= 0:
-            raise DatasetError(
-                f"{busy}; waited {wait_s:g} s for {path}, held by {_holder(descriptor)}",
-                hint="try again when it has finished",
-            )
+            return False
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, _MAX_RETRY_S)
+    return True
 
 
 def _sign(descriptor: int) -> None:

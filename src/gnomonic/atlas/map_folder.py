@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from gnomonic.atlas.stages import Stage
 from gnomonic.errors import DatasetError
 
-__all__ = ["MapFolder", "MapRecord", "current_map", "list_maps", "now", "publish", "remove_map", "set_current"]
+__all__ = [
+    "MapFolder", "MapRecord", "current_map", "list_maps", "now", "publish", "readable_map", "remove_map", "set_current",
+]  # fmt: skip
 
 _CURRENT = "current.json"
 _RECORD = "map.json"
@@ -125,19 +127,32 @@ class MapFolder:
 
 
 def publish(maps: Path, record: MapRecord, stages: Sequence[Stage]) -> MapFolder:
-    """Make a map of finished stages visible, whole, and the current one."""
-    maps.mkdir(parents=True, exist_ok=True)
+    """Make a map of finished stages visible, whole, and the current one; the caller holds the lock of builds.
+
+    Raises:
+        DatasetError: it cannot be written; the map before is as it was.
+    """
     partial = maps / f".{record.id}.partial"
-    partial.mkdir()
     try:
+        maps.mkdir(exist_ok=True)
+        # Nobody else publishes, so these were left by builds that were killed, and by deletions.
+        for left in (*maps.glob(".*.partial"), *maps.glob(".*.doomed")):
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir()
         for stage in stages:
             shutil.copytree(stage.folder, partial / stage.name, copy_function=_link)
         _write_json(partial / _RECORD, asdict(record))
         partial.rename(maps / record.id)
+        set_current(maps, record.id)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DatasetError(
+            f"the map cannot be written to {maps}: {error.strerror or error}",
+            hint="make room if the disk is full; the next build goes on from there",
+        ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    set_current(maps, record.id)
     return MapFolder(maps / record.id)
 
 
@@ -162,11 +177,21 @@ def current_map(maps: Path) -> MapFolder | None:
     """
     try:
         chosen = str(json.loads((maps / _CURRENT).read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError):
-        # A build that was killed between its last two steps: the newest map is whole, and it is the one.
+    except (OSError, ValueError, KeyError, TypeError):
+        chosen = ""
+    if not chosen or not (maps / chosen).is_dir():
+        # A build or a deletion was killed between its last two steps: the newest map is whole, and it is the one.
         found = list_maps(maps)
         return found[-1] if found else None
     return MapFolder(maps / chosen)
+
+
+def readable_map(maps: Path) -> MapFolder | None:
+    """Return the map that readers see, None before the first or where it is damaged."""
+    try:
+        return current_map(maps)
+    except DatasetError:
+        return None
 
 
 def set_current(maps: Path, map_id: str) -> None:
@@ -175,14 +200,14 @@ def set_current(maps: Path, map_id: str) -> None:
     Raises:
         DatasetError: there is no such map.
     """
-    if not (maps / map_id / _RECORD).is_file():
+    if Path(map_id).name != map_id or not (maps / map_id / _RECORD).is_file():
         raise DatasetError(f"there is no map {map_id!r}", hint="the maps are listed by AtlasDataset.maps")
     _write_json(maps / _CURRENT, {"id": map_id})
 
 
 def remove_map(maps: Path, map_id: str) -> None:
     """Delete a map; the newest of the others becomes current if it was."""
-    current = current_map(maps)
+    current = readable_map(maps)
     doomed = maps / f".{map_id}.{uuid.uuid4().hex}.doomed"
     (maps / map_id).rename(doomed)
     left = list_maps(maps)
@@ -208,8 +233,12 @@ def _link(source: str, target: str) -> None:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with fresh.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            json.dump(value, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise

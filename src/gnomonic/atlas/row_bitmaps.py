@@ -16,7 +16,7 @@ BLOCK = 65_536
 
 
 def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return values ascending and each once; by sorting, which for whole numbers is far faster than NumPy's `unique`."""
+    """Return values ascending and each once; sorting them is far faster than NumPy's `unique`."""
     found = np.sort(values)
     return found if len(found) < 2 else found[np.concatenate([[True], found[1:] != found[:-1]])]
 

@@ -17,7 +17,7 @@ from gnomonic.atlas.row_types import settled_type, show
 from gnomonic.atlas.store import HIDDEN_COLUMNS
 from gnomonic.errors import InputError, SchemaError
 
-__all__ = ["check_ids", "check_vectors", "read_blobs", "read_rows", "split_embeddings", "to_table"]
+__all__ = ["as_matrix", "check_ids", "check_vectors", "read_blobs", "read_rows", "split_embeddings", "to_table"]
 
 _BLOCK_ROWS = 8192
 _EMBEDDINGS = "_embeddings"
@@ -112,6 +112,28 @@ def split_embeddings(table: pa.Table) -> tuple[pa.Table, NDArray[Any] | None]:
     return rest, flat.to_numpy(zero_copy_only=False).reshape(len(values), dim)
 
 
+def as_matrix(vectors: Any) -> NDArray[Any]:
+    """Return vectors as an array of numbers, [n, dim]; it is not copied.
+
+    Args:
+        vectors: an array, or a list of lists.
+
+    Raises:
+        InputError: they are ragged or not numbers; says which row.
+    """
+    try:
+        found = np.asarray(vectors)
+    except ValueError:
+        found = np.empty(0, dtype=object)
+    if found.dtype == object and hasattr(vectors, "__len__") and len(vectors):
+        _say_ragged(vectors)
+    if found.ndim != 2 or not found.shape[1]:
+        raise InputError(f"embeddings have the shape {found.shape}; give [rows, dimensions]")
+    if found.dtype.kind not in "fiu":
+        raise InputError(f"embeddings hold {found.dtype}; give floating-point numbers")
+    return found
+
+
 def check_vectors(vectors: Any, *, rows: int | None = None, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     """Return vectors as an array of numbers, [n, dim]; it is not copied.
 
@@ -123,16 +145,7 @@ def check_vectors(vectors: Any, *, rows: int | None = None, dtype: np.dtype[Any]
     Raises:
         InputError: they are ragged, not numbers, not finite or not as many; says which row.
     """
-    try:
-        found = np.asarray(vectors)
-    except ValueError:
-        found = np.empty(0, dtype=object)
-    if found.dtype == object and len(vectors):
-        _say_ragged(vectors)
-    if found.ndim != 2 or not found.shape[1]:
-        raise InputError(f"embeddings have the shape {found.shape}; give [rows, dimensions]")
-    if found.dtype.kind not in "fiu":
-        raise InputError(f"embeddings hold {found.dtype}; give floating-point numbers")
+    found = as_matrix(vectors)
     if rows is not None and len(found) != rows:
         raise InputError(f"the numbers of rows differ: {rows} in data, {len(found)} in embeddings")
     for begin in range(0, len(found), _BLOCK_ROWS):

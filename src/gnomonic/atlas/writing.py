@@ -112,6 +112,7 @@ class Writer:
         self._table: Any = None
         self._changed = False
         self.is_scattered = False
+        self._rows_before = state.versions[-1].rows if state.versions else 0
         self._connection = _connect(folder, state)
         if state.version:
             self._table = self._connection.open_table(_TABLE)
@@ -162,7 +163,7 @@ class Writer:
             self._state,
             next_row=max(self._state.next_row, int(numbers.max()) + 1),
         )
-        if self.snapshot.count + len(kept) > _INDEX_IDS_ABOVE:
+        if self._rows_before + len(kept) > _INDEX_IDS_ABOVE:
             index_values(self._table, self._state.entries(held)[self._state.unique_id_field].internal)
         self._note(len(kept))
         return list(ids.take(pa.array(kept)).to_pylist())
@@ -297,7 +298,7 @@ class Writer:
             self._merge(pa.table({"_row": pa.array(rows[block]), "_vector": flat}))
 
     def _merge(self, table: pa.Table) -> None:
-        if self._state.versions[-1].rows > _INDEX_ROWS_ABOVE:
+        if self._rows_before > _INDEX_ROWS_ABOVE:
             index_values(self._table, "_row")  # without it, Lance reads and rewrites columns that do not change
         self._table.merge_insert("_row").when_matched_update_all().execute(table)
         self._note()

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -22,7 +22,7 @@ from gnomonic.client import wire
 from gnomonic.client.call import Call
 from gnomonic.client.retries import Attempts, Failure, Patience, Tries, retry_after_s, tries_of
 from gnomonic.client.wire import Reply
-from gnomonic.errors import ConfigError, RemoteError, RemoteTimeoutError
+from gnomonic.errors import ConfigError, GnomonicError, RemoteError, RemoteTimeoutError
 from gnomonic.types import Embeddings, EmbedRequest
 
 __all__ = ["RemoteClient", "remote_client"]
@@ -140,6 +140,59 @@ class RemoteClient:
                 group.create_task(self._work_async(call, wake))
         return call.result()
 
+    def request(
+        self,
+        method: str,
+        path: str,
+        content: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        error_of: Callable[[Reply], GnomonicError],
+        again: bool = True,
+    ) -> Reply:
+        """Send something else than texts to embed, and return the answer.
+
+        Args:
+            method: of HTTP.
+            path: below the server's address.
+            content: the body.
+            headers: beside the key; default those of JSON.
+            error_of: returns the error that an answer of another status than 2xx stands for.
+            again: whether doing it twice is doing it once. If not, only what the server surely has not done is tried
+                again.
+
+        Raises:
+            GnomonicError: what `error_of` returned, after all retries.
+            RemoteError: the server cannot be reached.
+        """
+        patience, began = self._patience, self._clock()
+        attempts = Attempts(patience, self._jitter)
+        while True:
+            left_s = patience.deadline_s - (self._clock() - began)
+            outcome = self._send(method, path, content, dict(headers or {}), left_s)
+            if isinstance(outcome, Reply) and outcome.status < 300:
+                return outcome
+            left_s = patience.deadline_s - (self._clock() - began)
+            if isinstance(outcome, Reply):
+                asked_s = retry_after_s(outcome.headers.get("retry-after"), now=time.time())
+                failure = Failure(error=error_of(outcome), tries=tries_of(outcome.status), retry_after_s=asked_s)
+                is_undone = outcome.status in (429, 503)
+            else:
+                failure = self._lost(patience, left_s, outcome)
+                is_undone = failure.tries is Tries.CONNECT
+            pause_s = attempts.pause_s(failure, left_s) if again or is_undone else None
+            if pause_s is None:
+                raise failure.error
+            (self._sleep or time.sleep)(pause_s)
+
+    def _send(self, method: str, path: str, content: bytes, headers: dict[str, str], left_s: float) -> _Outcome:
+        timeout = self._timeout(self._patience, max(left_s, 1e-3))
+        try:
+            response = self._open().request(method, path, content=content, headers=headers, timeout=timeout)
+        except httpx.RequestError as error:
+            return error
+        return Reply(status=response.status_code, headers=response.headers, body=response.content)
+
     def close(self) -> None:
         """Close the kept connections of threads; those of an event loop end with it. A later call opens new ones."""
         with self._lock:
@@ -253,13 +306,16 @@ class RemoteClient:
 
     def _message(self, call: Call, part: range) -> dict[str, Any]:
         """Return the arguments of httpx's `stream` for one part."""
-        patience, left_s = call.patience, max(call.left_s(), 1e-3)
-        connect_s, read_s = min(patience.connect_s, left_s), min(patience.read_s, left_s)
         return {
             "content": wire.request_body(call.request, part),
             "headers": {"accept": wire.F32 if self._is_ours else "application/json"},
-            "timeout": httpx.Timeout(connect=connect_s, read=read_s, write=read_s, pool=left_s),
+            "timeout": self._timeout(call.patience, max(call.left_s(), 1e-3)),
         }
+
+    @staticmethod
+    def _timeout(patience: Patience, left_s: float) -> httpx.Timeout:
+        read_s = min(patience.read_s, left_s)
+        return httpx.Timeout(connect=min(patience.connect_s, left_s), read=read_s, write=read_s, pool=left_s)
 
     def _take(self, call: Call, part: range, attempts: Attempts, outcome: _Outcome) -> float | None:
         """Give what came of a request to the call; return the pause before another try, None when there is none."""
@@ -277,24 +333,24 @@ class RemoteClient:
                 retry_after_s=retry_after_s(outcome.headers.get("retry-after"), now=time.time()),
             )
         else:
-            failure = self._lost(call, outcome)
+            failure = self._lost(call.patience, call.left_s(), outcome)
         pause_s = attempts.pause_s(failure, call.left_s())
         if pause_s is None:
             call.fail(failure.error)
         return pause_s
 
-    def _lost(self, call: Call, error: httpx.RequestError | TimeoutError) -> Failure:
+    def _lost(self, patience: Patience, left_s: float, error: httpx.RequestError | TimeoutError) -> Failure:
         """Say why no answer came. The original exception is not kept: it holds the request with its texts."""
         hint = "check GNOMONIC_API_URL and that the server runs, or use inference_mode 'local'"
-        if call.left_s() <= 0:
-            message = f"the call took longer than its deadline of {call.patience.deadline_s:g} s"
+        if left_s <= 0:
+            message = f"the call took longer than its deadline of {patience.deadline_s:g} s"
             return Failure(error=RemoteTimeoutError(message), tries=Tries.NEVER)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-            reason = str(error) or f"no connection within {call.patience.connect_s:g} s"
+            reason = str(error) or f"no connection within {patience.connect_s:g} s"
             kind = RemoteTimeoutError if isinstance(error, httpx.ConnectTimeout) else RemoteError
             return Failure(error=kind(f"{self.url} cannot be reached: {reason}", hint=hint), tries=Tries.CONNECT)
         if isinstance(error, httpx.TimeoutException | TimeoutError):
-            message = f"{self.url} was silent for {call.patience.read_s:g} s"
+            message = f"{self.url} was silent for {patience.read_s:g} s"
             return Failure(error=RemoteTimeoutError(message, hint=hint), tries=Tries.NEVER)
         if isinstance(error, httpx.TransportError):
             message = f"the connection to {self.url} broke off: {str(error) or type(error).__name__}"

@@ -160,6 +160,7 @@ class App:
             response = respond(_error_reply(path, told(error, exchange.request_id)))
             status = response.status_code
         response.headers["x-request-id"] = exchange.request_id
+        response.headers.setdefault("x-gnomonic-version", __version__)
         self._note(request, exchange, status, time.perf_counter() - began)
         return response
 

@@ -17,16 +17,17 @@ from gnomonic.errors import InputError, TooLargeError
 from gnomonic.server.atlas.call import ARROW_STREAM, Call, data, json_of, said
 from gnomonic.server.atlas.desk import Desk
 from gnomonic.server.atlas.identifiers import typed_ids
-from gnomonic.server.atlas.jobs import jobs_of
-from gnomonic.server.atlas.reading import names, only, text
+from gnomonic.server.atlas.jobs import JobRecord, jobs_of
+from gnomonic.server.atlas.reading import names, only, text, whole
 from gnomonic.server.atlas.uploads import read_shard, take_blobs
 
 __all__ = [
-    "about", "append_rows", "change_rows", "create", "dataset_of", "delete", "delete_rows", "list_all", "read_rows",
-    "tabled",
+    "about", "append_rows", "change_rows", "create", "dataset_of", "delete", "delete_rows", "find_rows", "list_all",
+    "read_rows", "tabled",
 ]  # fmt: skip
 
 _MAX_ROWS = 10_000
+_BLOB = "_blob"
 _MAX_JSON_BYTES = 64 << 20
 _ARROW_KINDS = ("application/vnd.apache.arrow.file", ARROW_STREAM, "application/octet-stream")
 
@@ -88,16 +89,18 @@ def append_rows(desk: Desk, call: Call) -> Response:
     assert call.upload is not None
     kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     vectors: Any = None
+    blobs: list[bytes | None] | None = None
     if kind in _ARROW_KINDS:
         shard = read_shard(call.upload, max_bytes=desk.options.max_upload_bytes)
         table, vectors = shard.table, shard.vectors
+        table, blobs = _own_blobs(table)
     else:
         if call.upload.stat().st_size > _MAX_JSON_BYTES:
             raise TooLargeError(f"rows as JSON take at most {_MAX_JSON_BYTES:,} bytes; send Arrow, or fewer at a time")
         table, vectors = _from_json(call.upload.read_bytes())
-    blobs = take_blobs(dataset.home.folder, table)
+    blobs = take_blobs(dataset.home.folder, table) if blobs is None else blobs
     ids = dataset.add_data(table, vectors, blobs, on_conflict=on_conflict, update_maps=False)
-    job = desk.rows_changed(dataset) if ids else None
+    job = _followed(desk, call, dataset) if ids else None
     return said({"added": len(ids), "ids": ids, "job_id": None if job is None else job.id}, status=201)
 
 
@@ -115,13 +118,31 @@ def read_rows(desk: Desk, call: Call) -> Response:
     return tabled(call, _page(dataset, columns, offset, limit))
 
 
+def find_rows(desk: Desk, call: Call) -> Response:
+    """POST …/rows/read: by id, or a page in row order; of one version, so that pages fit together."""
+    dataset = dataset_of(desk, call)
+    given = call.fields()
+    only(given, "ids", "offset", "limit", "columns", "version")
+    columns = names(given, "columns")
+    if (ids := names(given, "ids", numbers=True)) is not None:
+        return tabled(call, dataset.store.get(typed_ids(dataset, ids), columns))
+    offset = whole(given, "offset", 0, 0, 2**53)
+    limit = whole(given, "limit", 100, 1, _MAX_ROWS)
+    version = whole(given, "version", dataset.store.version, 0, 2**53)
+    return tabled(call, _page(dataset, columns, offset, limit, version))
+
+
 def change_rows(desk: Desk, call: Call) -> Response:
     """PATCH …/rows: change columns of rows by id."""
     dataset = dataset_of(desk, call)
-    given = call.fields()
-    only(given, "rows")
-    changed = dataset.update_data(_rows(given), update_maps=False)
-    job = desk.rows_changed(dataset) if changed else None
+    if call.headers.get("content-type", "") == ARROW_STREAM:
+        table = _stream(call.body)
+    else:
+        given = call.fields()
+        only(given, "rows")
+        table = _rows(given)
+    changed = dataset.update_data(table, update_maps=False)
+    job = _followed(desk, call, dataset) if changed else None
     return said({"changed": changed, "job_id": None if job is None else job.id})
 
 
@@ -134,7 +155,7 @@ def delete_rows(desk: Desk, call: Call) -> Response:
     if ids is None:
         raise InputError("ids is missing; send a list of ids")
     deleted = dataset.delete_data(typed_ids(dataset, ids))
-    job = desk.rows_changed(dataset) if deleted else None
+    job = _followed(desk, call, dataset) if deleted else None
     return said({"deleted": deleted, "job_id": None if job is None else job.id})
 
 
@@ -174,11 +195,11 @@ def _columns(call: Call) -> list[str] | None:
     return None if given is None else given.split(",")
 
 
-def _page(dataset: Dataset, columns: list[str] | None, offset: int, limit: int) -> pa.Table:
+def _page(dataset: Dataset, columns: list[str] | None, offset: int, limit: int, version: int | None = None) -> pa.Table:
     """Return rows `offset` to `offset + limit` in row order; the numbers of rows alone are read before them."""
     found: list[np.ndarray[Any, Any]] = []
     seen = 0
-    version = dataset.store.version
+    version = dataset.store.version if version is None else version
     for batch in dataset.store.scan(["_row"], version=version):
         if seen >= offset + limit:
             break
@@ -187,6 +208,29 @@ def _page(dataset: Dataset, columns: list[str] | None, offset: int, limit: int) 
         seen += batch.num_rows
     rows = np.concatenate([np.empty(0, dtype=np.int64), *found])
     return dataset.store.take(rows, columns, version=version)
+
+
+def _followed(desk: Desk, call: Call, dataset: Dataset) -> JobRecord | None:
+    """Have the current map follow, unless the client will ask for that itself."""
+    return None if call.query.get("update_maps") == "false" else desk.rows_changed(dataset)
+
+
+def _own_blobs(table: pa.Table) -> tuple[pa.Table, list[bytes | None] | None]:
+    """Take the column `_blob`, images' bytes beside their rows, out of a table that has it."""
+    if _BLOB not in table.column_names:
+        return table, None
+    column = table[_BLOB]
+    if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
+        raise InputError(f"{_BLOB} holds {column.type}; send the bytes of an image, or null, a row")
+    return table.drop_columns([_BLOB]), column.to_pylist()
+
+
+def _stream(body: bytes) -> pa.Table:
+    try:
+        with pa.ipc.open_stream(body) as reader:
+            return reader.read_all()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"the body is no Arrow IPC stream: {error}") from None
 
 
 def _rows(given: dict[str, Any]) -> pa.Table:

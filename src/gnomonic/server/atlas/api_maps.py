@@ -12,7 +12,7 @@ from fastapi import Response
 from fastapi.responses import FileResponse
 
 from gnomonic.atlas.atlas_map import AtlasMap
-from gnomonic.atlas.map_folder import current_map
+from gnomonic.atlas.map_folder import current_map, set_current
 from gnomonic.errors import DatasetError, DatasetNotFoundError, InputError
 from gnomonic.server.atlas.api_datasets import dataset_of, tabled
 from gnomonic.server.atlas.call import Call, said
@@ -21,11 +21,11 @@ from gnomonic.server.atlas.desk import Desk
 from gnomonic.server.atlas.identifiers import typed_ids
 from gnomonic.server.atlas.jobs import job_of, jobs_of
 from gnomonic.server.atlas.organisations import check_uuid
-from gnomonic.server.atlas.reading import names, only, text, whole
+from gnomonic.server.atlas.reading import flag, names, only, text, whole
 
 __all__ = [
     "about", "add_tag", "build", "cancel_job", "delete", "duplicates", "file", "job", "list_jobs", "list_maps",
-    "map_of", "neighbors", "remove_tag", "row", "tags", "topics",
+    "make_current", "map_of", "neighbors", "remove_tag", "row", "tags", "topics",
 ]  # fmt: skip
 
 _FILE = re.compile(r"(manifest\.json|columns\.json|(tiles|columns)(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,150}){1,6})")
@@ -48,7 +48,9 @@ def list_maps(desk: Desk, call: Call) -> Response:
     dataset = dataset_of(desk, call)
     current = current_map(dataset.home.maps)
     chosen = None if current is None else current.record.id
-    return said({"maps": [{**_brief(one), "current": one.id == chosen} for one in dataset.maps]})
+    return said(
+        {"maps": [{**_brief(one), "current": one.id == chosen, "record": asdict(one.record)} for one in dataset.maps]}
+    )
 
 
 def build(desk: Desk, call: Call) -> Response:
@@ -57,10 +59,10 @@ def build(desk: Desk, call: Call) -> Response:
     given = call.fields()
     only(
         given, "name", "indexed_field", "modality", "projection", "topics", "duplicates", "model", "neighbors", "seed",
-        "update",
+        "update", "rebuild",
     )  # fmt: skip
     if given.get("update"):
-        made = desk.rows_changed(dataset)
+        made = desk.rows_changed(dataset, rebuild=flag(given, "rebuild"))
         if made is None:
             raise DatasetError(f"dataset {dataset.identifier} has no map to bring up to date; leave out update")
         return said(made.shown(), status=202)
@@ -71,13 +73,18 @@ def build(desk: Desk, call: Call) -> Response:
         "projection": _options(given, "projection"),
         "topic_model": _options(given, "topics"),
         "duplicate_detection": _options(given, "duplicates"),
-        "embedding_model": text(given, "model", longest=200),
+        "embedding_model": _model(given),
         "neighbors": _options(given, "neighbors"),
         "seed": whole(given, "seed", 0, 0, 2**31 - 1),
     }
     if isinstance(arguments["topic_model"], dict) and "naming_url" in arguments["topic_model"]:
         raise InputError("topics.naming_url: this server calls no addresses that clients choose")
     return said(desk.build(dataset, {k: v for k, v in arguments.items() if v is not None}).shown(), status=202)
+
+
+def _model(given: dict[str, Any]) -> dict[str, Any] | str | None:
+    value = given.get("model")
+    return value if isinstance(value, dict) else text(given, "model", longest=200)
 
 
 def _options(given: dict[str, Any], name: str) -> dict[str, Any] | bool | None:
@@ -107,6 +114,13 @@ def about(desk: Desk, call: Call) -> Response:
     """GET …/maps/{map_id}: how it was made, and how far it can be trusted."""
     found = map_of(desk, call)
     return said({**_brief(found), "record": asdict(found.record), "rows_now": len(found.alive)})
+
+
+def make_current(desk: Desk, call: Call) -> Response:
+    """POST …/maps/{map_id}/current: have readers see this map."""
+    found = map_of(desk, call)
+    set_current(found.dataset.home.maps, found.id)
+    return said({**_brief(found), "current": True})
 
 
 def delete(desk: Desk, call: Call) -> Response:

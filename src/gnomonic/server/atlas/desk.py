@@ -94,11 +94,20 @@ class Desk:
         )
         return self.queue.add(dataset.home.folder, job)
 
-    def rows_changed(self, dataset: Dataset) -> JobRecord | None:
-        """Have the current map, where there is one, follow its rows soon."""
+    def rows_changed(self, dataset: Dataset, *, rebuild: bool = False) -> JobRecord | None:
+        """Have the current map, where there is one, follow its rows soon; with `rebuild` from the start."""
         if current_map(dataset.home.maps) is None:
             return None
-        return self.queue.update_soon(dataset.home.folder, dataset.id)
+        if not rebuild:
+            return self.queue.update_soon(dataset.home.folder, dataset.id)
+        job = JobRecord(
+            id=str(uuid.uuid4()),
+            kind="update",
+            dataset_id=dataset.id,
+            created=now(),
+            arguments={"rebuild_topic_models": True},
+        )
+        return self.queue.add(dataset.home.folder, job)
 
 
 def plan_model(given: Any) -> str | None:

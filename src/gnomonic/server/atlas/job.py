@@ -96,7 +96,7 @@ def run(folder: Path, job_id: str, root: Path, encoders: Callable[[], Encoders])
         ended = replace(teller.job, state="cancelled")
     except GnomonicError as error:
         said = f"{error}; {error.hint}" if error.hint else str(error)
-        ended = replace(teller.job, state="failed", error=said)
+        ended = replace(teller.job, state="failed", error=said, error_kind=type(error).__name__)
     except Exception as error:
         log.exception("job %s failed", job_id)
         said = f"something went wrong in the server ({type(error).__name__}); its log says what"

@@ -59,6 +59,8 @@ class JobRecord:
     eta_s: float | None = None
     """Seconds until this stage ends, by its rate."""
     error: str | None = None
+    error_kind: str | None = None
+    """The class of the error, where it is one of ours."""
     warning: str | None = None
     pid: int | None = None
     attempts: int = 0

@@ -38,9 +38,10 @@ _BUILD = _fields(
         "topics": {"anyOf": [_SETTINGS, {"type": "boolean"}]},
         "duplicates": {"anyOf": [_SETTINGS, {"type": "boolean"}]},
         "neighbors": _SETTINGS,
-        "model": {**_TEXT, "description": "A served model."},
+        "model": {"anyOf": [_TEXT, _SETTINGS], "description": "A served model; or model, task_type, dimensionality."},
         "seed": {"type": "integer", "minimum": 0},
         "update": {"type": "boolean", "description": "Bring the current map up to date instead."},
+        "rebuild": {"type": "boolean", "description": "With update: from the start, laid onto the old one."},
     }
 )
 _CONDITIONS: Schema = {
@@ -62,6 +63,29 @@ _SEARCH = _fields(
 )
 _HEAT = _fields({**_QUERY, "dtype": {"enum": ["float16", "uint8"]}})
 _EXPORT = _fields({**_CONDITIONS, "columns": _TEXTS, "format": {"enum": ["parquet", "jsonl", "csv"]}})
+_CHANGES = _fields({"rows": _ROWS["properties"]["rows"]})
+_READ_ROWS = _fields(
+    {
+        "ids": _IDS,
+        "offset": {"type": "integer", "minimum": 0},
+        "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        "columns": _TEXTS,
+        "version": {"type": "integer", "description": "Of the rows; default the newest."},
+    }
+)
+_READ_PART = _fields(
+    {
+        "part": {"enum": ["ids", "data", "positions", "trust", "vectors", "topics", "duplicates", "tags"]},
+        "offset": {"type": "integer", "minimum": 0, "description": "In row order, rows that were deleted counted."},
+        "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
+        "columns": {**_TEXTS, "description": "Of data."},
+        "cutoff": {"type": "number", "description": "Of duplicates."},
+    },
+    "part",
+)
+_QUERIES: Schema = {"queries": {"type": "array", "items": _NUMBERS}, "k": {"type": "integer", "minimum": 1}}
+_NEAREST = _fields({**_QUERIES, "ids": _IDS})
+_SHARES = _fields({**_QUERIES, "depth": {"type": "integer", "minimum": 1}}, "queries")
 _TAG = _fields({"name": _TEXT, "ids": _IDS}, "name")
 
 _ONE = "/v1/datasets/{organization}/{slug}"
@@ -73,16 +97,20 @@ _PAGE: Schema = {
     "columns": "Columns, with commas between.",
 }
 
+_FOLLOW: Schema = {"update_maps": "false: the current map does not follow yet."}
+_ADDING: Schema = {"on_conflict": "error, skip, replace", **_FOLLOW}
+
 # (method, path): what it does, body, parameters of the query, status of success.
 ATLAS: dict[tuple[str, str], tuple[str, Schema | None, Schema, int]] = {
     ("GET", "/v1/datasets"): ("Datasets: all of the key's organisation", None, {}, 200),
     ("POST", "/v1/datasets"): ("Datasets: make one", _DATASET, {}, 201),
     ("GET", _ONE): ("Datasets: about one", None, {}, 200),
     ("DELETE", _ONE): ("Datasets: delete one with its maps", None, {}, 200),
-    ("POST", f"{_ONE}/rows"): ("Rows: add some, as JSON or Arrow", _ROWS, {"on_conflict": "error, skip, replace"}, 201),
+    ("POST", f"{_ONE}/rows"): ("Rows: add some, as JSON or Arrow", _ROWS, _ADDING, 201),
     ("GET", f"{_ONE}/rows"): ("Rows: by id, or a page", None, _PAGE, 200),
-    ("PATCH", f"{_ONE}/rows"): ("Rows: change columns by id", _fields({"rows": _ROWS["properties"]["rows"]}), {}, 200),
-    ("DELETE", f"{_ONE}/rows"): ("Rows: delete by id", _fields({"ids": _IDS}, "ids"), {}, 200),
+    ("PATCH", f"{_ONE}/rows"): ("Rows: change columns by id", _CHANGES, _FOLLOW, 200),
+    ("DELETE", f"{_ONE}/rows"): ("Rows: delete by id", _fields({"ids": _IDS}, "ids"), _FOLLOW, 200),
+    ("POST", f"{_ONE}/rows/read"): ("Rows: by id, or a page, of one version", _READ_ROWS, {}, 200),
     ("GET", f"{_ONE}/maps"): ("Maps: all of a dataset", None, {}, 200),
     ("POST", f"{_ONE}/maps"): ("Maps: have one built; answers the job", _BUILD, {}, 202),
     ("GET", f"{_ONE}/jobs"): ("Jobs: all of a dataset", None, {}, 200),
@@ -93,6 +121,10 @@ ATLAS: dict[tuple[str, str], tuple[str, Schema | None, Schema, int]] = {
     ("DELETE", f"{_ONE}/tags"): ("Tags: take one from rows, or from all", _TAG, {}, 200),
     ("GET", _MAP): ("Maps: how one was made, and its quality", None, {}, 200),
     ("DELETE", _MAP): ("Maps: delete one", None, {}, 200),
+    ("POST", f"{_MAP}/current"): ("Maps: have readers see this one", None, {}, 200),
+    ("POST", f"{_MAP}/read"): ("Maps: a page of its rows, one part of it", _READ_PART, {}, 200),
+    ("POST", f"{_MAP}/nearest"): ("Maps: the rows nearest to vectors or rows", _NEAREST, {}, 200),
+    ("POST", f"{_MAP}/topic-shares"): ("Maps: topics of the rows nearest to vectors", _SHARES, {}, 200),
     ("POST", f"{_MAP}/search"): ("Maps: search by text, vector or row", _SEARCH, {}, 200),
     ("POST", f"{_MAP}/filter"): ("Maps: which rows pass, a bit each in map order", _fields(_CONDITIONS), {}, 200),
     ("POST", f"{_MAP}/heat"): ("Maps: nearness of every row in map order", _HEAT, {}, 200),
@@ -133,7 +165,7 @@ def operation(method: str, path: str) -> Schema:
     made: Schema = {"summary": summary, "parameters": parameters, "responses": _responses(path, status)}
     if body is not None:
         kinds: Schema = {"application/json": {"schema": body}}
-        if path.endswith("/rows") and method == "POST":
+        if path.endswith("/rows") and method in ("POST", "PATCH"):
             kinds["application/vnd.apache.arrow.file"] = {"schema": _BYTES}
             kinds["application/vnd.apache.arrow.stream"] = {"schema": _BYTES}
         made["requestBody"] = {"required": True, "content": kinds}
@@ -149,7 +181,7 @@ def _responses(path: str, status: int) -> Schema:
         content = {kind: {"schema": _BYTES} for kind in kinds}
         if last == "{path}":
             content["application/json"] = {"schema": _OBJECT}
-    elif last in ("rows", "search", "duplicates"):
+    elif last in ("rows", "read", "search", "duplicates"):
         content["application/vnd.apache.arrow.stream"] = {"schema": _BYTES}
     done = {str(status): {"description": "Done", "content": content}}
     if (status, last) == (201, "datasets"):
