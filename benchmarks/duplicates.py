@@ -1,11 +1,11 @@
 """Are planted duplicates found, and is what is found a duplicate?
 
 Among articles of Wikipedia (`--articles` of them) and the docstrings of this Python's standard library, copies of some
-texts are planted: exact, in other case, with typos, with a sentence added, with their shortest sentence left out. Recall
-is the share of copies that share a group with their text. Precision is the share of deletion candidates that are a
-duplicate of the row that is kept: planted, or of which more than half of the runs of four characters are the same, since
-both corpora hold near duplicates of their own. Texts are of at least 400 characters: one typo in a line of five words
-makes another line. Run it as `python -m benchmarks.duplicates`.
+texts are planted: exact, in other case, with typos, with a sentence added, with their shortest sentence left out.
+Recall is the share of copies that share a group with their text. Precision is the share of deletion candidates that are
+a duplicate of the row that is kept: planted, or of which more than half of the runs of four characters are the same,
+since both corpora hold near duplicates of their own. Texts are of at least 400 characters: one typo in a line of five
+words makes another line. Run it as `python -m benchmarks.duplicates`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure(texts: list[str], planted: int, workdir: Path) -> dict[str, Any]:
     right = [source_of[row] == source_of[kept[int(group[row])]] for row in doomed]
     true = [same or _alike(rows[row], rows[kept[int(group[row])]]) for row, same in zip(doomed, right, strict=True)]
     return {
-        "texts": len(texts), "planted": planted, "recall": float(np.mean(sum(hits.values(), []))),
+        "texts": len(texts), "planted": planted, "recall": float(np.mean(np.concatenate(list(hits.values())))),
         "recall_by_edit": {kind: float(np.mean(each)) for kind, each in hits.items()},
         "precision": float(np.mean(true)), "of_them_planted": float(np.mean(right)), "candidates": len(doomed),
     }  # fmt: skip

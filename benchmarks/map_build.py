@@ -2,9 +2,9 @@
 
 10k, 100k and 1M × 768 vectors (`benchmarks/vectors.py`), each system in a process of its own that starts cold: the
 seconds count interpreter and imports. Ours is `create_index` on a dataset that holds the vectors: neighbours,
-projection, topics, duplicates, quality and tiles; the peers make neighbours and projection only (umap-learn with pynndescent, as Apple's
-Embedding Atlas runs it). One measure judges all planes. The peers live in an environment of their own:
-`pip install umap-learn openTSNE`, named with --peers-python. Run it as `python -m benchmarks.map_build`.
+projection, topics, duplicates, quality and tiles; the peers make neighbours and projection only (umap-learn with
+pynndescent, as Apple's Embedding Atlas runs it). One measure judges all planes. The peers live in an environment of
+their own: `pip install umap-learn openTSNE`, named with --peers-python. Run it as `python -m benchmarks.map_build`.
 """
 
 from __future__ import annotations

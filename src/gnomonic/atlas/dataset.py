@@ -22,7 +22,7 @@ from gnomonic.atlas.map_folder import current_map, list_maps, remove_map, set_cu
 from gnomonic.atlas.options import EmbedOptions
 from gnomonic.atlas.planning import modality_of, plan_map
 from gnomonic.atlas.progress import OnProgress, no_progress
-from gnomonic.atlas.rows import as_matrix, read_rows
+from gnomonic.atlas.rows import as_matrix, read_rows, split_embeddings
 from gnomonic.atlas.store import Store, open_store
 from gnomonic.errors import DatasetError, DatasetNotFoundError, GnomonicError, InputError
 from gnomonic.settings import read_settings
@@ -224,6 +224,9 @@ class Dataset(Identity):
         """
         vectors = None if embeddings is None else as_matrix(embeddings)
         table, images = read_rows(data, vectors=vectors, blobs=blobs)
+        if vectors is None:
+            # The official client keeps vectors in a column of their own.
+            table, vectors = split_embeddings(table)
         if update_maps:
             self._builder.check_update(with_vectors=vectors is not None)
         ids = self.store.append(table, vectors=vectors, blobs=images, on_conflict=on_conflict)

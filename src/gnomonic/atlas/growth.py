@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomonic.atlas.build import MapPlan, load_graph, publish_map, tile_stage, vectors_stage
+from gnomonic.atlas.build import EmbedTexts, MapPlan, build_map, load_graph, publish_map, tile_stage, vectors_stage
 from gnomonic.atlas.duplicates import find_duplicates
 from gnomonic.atlas.embedding import embed_rows
-from gnomonic.atlas.map_folder import MapFolder
+from gnomonic.atlas.map_folder import MapFolder, remove_grown
 from gnomonic.atlas.neighbors import NeighborGraph, query_neighbors
 from gnomonic.atlas.placement import place
 from gnomonic.atlas.progress import OnProgress, Progress, no_progress
@@ -31,11 +31,13 @@ def grow_map(
     *,
     dataset_id: str,
     previous: MapFolder,
+    embed: EmbedTexts | None = None,
     on_progress: OnProgress = no_progress,
 ) -> MapFolder:
     """Publish a map with the rows that came since, without those that went, and with every other point where it was.
 
-    A row whose vector changed, because its text did, counts as new. Topics keep their names and regions; a new row
+    A map most of whose rows came after its last full build has neither lists of neighbours nor topics that fit them:
+    it is built again, laid onto the old one. A row whose vector changed, because its text did, counts as new. Topics keep their names and regions; a new row
     takes those of its neighbours. Quality is that of the last full build.
 
     Args:
@@ -44,7 +46,11 @@ def grow_map(
         plan: that of the last full build.
         dataset_id: goes into the digests.
         previous: the published map.
+        embed: embeds the words of topics, should the map be built again.
         on_progress: told of every stage.
+
+    Raises:
+        DatasetError: rows have no vectors, or a file cannot be written.
     """
     cache = StageCache(folder / "build")
     version = store.version
@@ -52,6 +58,11 @@ def grow_map(
         cache, store, plan.source, dataset_id=dataset_id, version=version, reuse=previous, on_progress=on_progress
     )
     grown = _Growth(previous, embeddings, on_progress)
+    grown_rows = previous.record.grown_rows + len(grown.new)
+    if 2 * grown_rows > len(grown.rows):
+        return build_map(
+            folder, store, plan, dataset_id=dataset_id, previous=previous, embed=embed, on_progress=on_progress
+        )
     key = f"{previous.record.id} {version}"
     stages = [embeddings]
     stages.append(vectors_stage(cache, "neighbors", key, grown.write_neighbors))
@@ -68,15 +79,18 @@ def grow_map(
     stages.append(vectors_stage(cache, "quality", key, grown.write_quality))
     stages.append(tile_stage(cache, store, stages, version=version, on_progress=on_progress))
     record = previous.record
-    return publish_map(
+    published = publish_map(
         folder,
         plan,
         stages,
         version=version,
         grown_from=record.id,
-        grown_rows=record.grown_rows + len(grown.new),
+        grown_rows=grown_rows,
         index_id=record.index_id,
     )
+    cache.keep_only(stages)
+    remove_grown(folder / "maps", published)
+    return published
 
 
 class _Growth:

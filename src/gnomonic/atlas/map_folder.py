@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,11 +21,16 @@ from gnomonic.atlas.stages import Stage
 from gnomonic.errors import DatasetError
 
 __all__ = [
-    "MapFolder", "MapRecord", "current_map", "list_maps", "now", "publish", "readable_map", "remove_map", "set_current",
+    "MapFolder", "MapRecord", "current_map", "list_maps", "now", "publish", "readable_map", "remove_grown", "remove_map",
+    "set_current",
 ]  # fmt: skip
 
 _CURRENT = "current.json"
 _RECORD = "map.json"
+_LEAST_STEPS, _MOST_STEPS = 3, 20
+"""Of the maps that one map grew through, the newest that are kept, the current one included."""
+_STEP_S = 600.0
+"""Seconds for which a step is kept in any case, up to the most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +222,21 @@ def remove_map(maps: Path, map_id: str) -> None:
         if left:
             set_current(maps, left[-1].record.id)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_grown(maps: Path, newest: MapFolder) -> None:
+    """Delete maps that were only steps of growing to the newest: each is as large as the last.
+
+    Full builds stay. Of the steps since, so do the last few, and those that a reader may just have opened.
+    """
+    steps = [one for one in list_maps(maps) if one.record.grown_from and one.record.index_id == newest.record.index_id]
+    steps = [one for one in steps if one.record.id != newest.record.id][::-1]
+    instant = datetime.now(UTC)
+    for place, step in enumerate(steps, start=2):
+        age = (instant - datetime.fromisoformat(step.record.created)).total_seconds()
+        if place > _MOST_STEPS or (place > _LEAST_STEPS and age > _STEP_S):
+            with contextlib.suppress(OSError):
+                remove_map(maps, step.record.id)
 
 
 def now() -> str:

@@ -127,6 +127,8 @@ def as_matrix(vectors: Any) -> NDArray[Any]:
         found = np.empty(0, dtype=object)
     if found.dtype == object and hasattr(vectors, "__len__") and len(vectors):
         _say_ragged(vectors)
+    if found.shape == (0,):
+        return np.empty((0, 1), dtype=np.float32)
     if found.ndim != 2 or not found.shape[1]:
         raise InputError(f"embeddings have the shape {found.shape}; give [rows, dimensions]")
     if found.dtype.kind not in "fiu":

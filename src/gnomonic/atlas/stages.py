@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomonic import __version__
+from gnomonic.errors import DatasetError
 
 __all__ = ["Stage", "StageCache", "digest_array", "digest_of"]
 
@@ -46,8 +46,15 @@ class StageCache:
     """A folder of finished stages; a stage that was killed leaves nothing that counts as one."""
 
     def __init__(self, folder: Path) -> None:
-        """Use a folder, making it where there is none."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Use a folder, making it where there is none.
+
+        Raises:
+            DatasetError: it cannot be made.
+        """
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{folder} cannot be made: {error.strerror}; was the dataset deleted?") from error
         self.folder = folder
 
     def run(
@@ -67,35 +74,28 @@ class StageCache:
             inputs: digests of what it is made from.
             compute: writes the artefacts into the empty folder it is given.
             partial: whether `compute` goes on from what a killed one left; then the folder may not be empty.
+
+        Raises:
+            DatasetError: a file cannot be written.
         """
         digest = digest_of([name, _FORMAT, dict(settings), list(inputs)])
         done = self.folder / f"{name}-{digest}"
-        if (told := _read(done / "stage.json")) is not None:
-            return Stage(name=name, folder=done, digest=digest, seconds=told["seconds"], reused=True)
+        if (known := _read(done / "stage.json")) is not None:
+            return Stage(name=name, folder=done, digest=digest, seconds=known["seconds"], reused=True)
         working = self.folder / f".{name}-{digest}.partial"
         if not partial:
             shutil.rmtree(working, ignore_errors=True)
-        working.mkdir(exist_ok=True)
-        began = time.perf_counter()
-        compute(working)
-        seconds = time.perf_counter() - began
-        record = {
-            "stage": name,
-            "digest": digest,
-            "settings": dict(settings),
-            "inputs": list(inputs),
-            "seconds": round(seconds, 3),
-            "peak_rss_mb": round(_peak_rss() / 1e6, 1),
-            "versions": {
-                "gnomonic": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        (working / "stage.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        _sync(working)
-        shutil.rmtree(done, ignore_errors=True)
-        working.rename(done)
+        told = {"stage": name, "digest": digest, "settings": dict(settings), "inputs": list(inputs)}
+        try:
+            seconds = _make(working, compute, told)
+            shutil.rmtree(done, ignore_errors=True)
+            working.rename(done)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DatasetError(
+                f"stage {name} of the map cannot be written to {working}: {reason}",
+                hint="make room if the disk is full; the next build goes on with this stage",
+            ) from error
         return Stage(name=name, folder=done, digest=digest, seconds=seconds, reused=False)
 
     def keep_only(self, stages: Sequence[Stage]) -> None:
@@ -104,6 +104,22 @@ class StageCache:
         for folder in self.folder.iterdir():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(working: Path, compute: Callable[[Path], None], told: dict[str, Any]) -> float:
+    """Fill the folder of a stage, its record last; return the seconds it took."""
+    working.mkdir(exist_ok=True)
+    began = time.perf_counter()
+    compute(working)
+    seconds = time.perf_counter() - began
+    told |= {
+        "seconds": round(seconds, 3),
+        "peak_rss_mb": round(_peak_rss() / 1e6, 1),
+        "versions": {"gnomonic": __version__, "numpy": np.__version__, "python": platform.python_version()},
+    }
+    (working / "stage.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    _sync(working)
+    return seconds
 
 
 def digest_of(value: Any) -> str:
@@ -128,7 +144,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _peak_rss() -> int:
-    """Return the most memory the process has held, in bytes."""
+    """Return the most memory the process has held, in bytes; 0 on Windows, which does not say it this way."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
