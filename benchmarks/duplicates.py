@@ -5,7 +5,8 @@ texts are planted: exact, in other case, with typos, with a sentence added, with
 Recall is the share of copies that share a group with their text. Precision is the share of deletion candidates that are
 a duplicate of the row that is kept: planted, or of which more than half of the runs of four characters are the same,
 since both corpora hold near duplicates of their own. Texts are of at least 400 characters: one typo in a line of five
-words makes another line. Run it as `python -m benchmarks.duplicates`.
+words makes another line. The topics of the map are kept in the result, to be read. Run it as
+`python -m benchmarks.duplicates`.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def measure(texts: list[str], planted: int, workdir: Path) -> dict[str, Any]:
     dataset = AtlasDataset("duplicates", root=workdir / "duplicates")
     try:
         dataset.add_data({"text": rows})
-        found = dataset.create_index(indexed_field="text", topic_model=False).duplicates.tb
+        made = dataset.create_index(indexed_field="text")
+        found, tree = made.duplicates.tb, made.topics.tree().splitlines()
     finally:
         dataset.delete()
     group = np.array(found["cluster_id"])
@@ -94,6 +96,7 @@ def measure(texts: list[str], planted: int, workdir: Path) -> dict[str, Any]:
         "texts": len(texts), "planted": planted, "recall": float(np.mean(np.concatenate(list(hits.values())))),
         "recall_by_edit": {kind: float(np.mean(each)) for kind, each in hits.items()},
         "precision": float(np.mean(true)), "of_them_planted": float(np.mean(right)), "candidates": len(doomed),
+        "topics": tree,
     }  # fmt: skip
 
 

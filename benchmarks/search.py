@@ -253,6 +253,8 @@ def main() -> None:
     args = parser.parse_args()
     sizes = args.sizes or ((20_000,) if args.quick else SIZES)
     names = args.peers or list(SYSTEMS)
+    if unknown := sorted(set(names) - set(SYSTEMS)):
+        parser.error(f"unknown systems {', '.join(unknown)}; choose among {', '.join(SYSTEMS)}")
     unavailable: dict[str, str] = {}
     measured: list[Measured] = []
     for rows in sizes:

@@ -256,6 +256,65 @@ def serving() -> str:
     )
 
 
+def maps() -> str:
+    """Maps beside umap-learn and openTSNE."""
+    found = _newest("map_build")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    keys = {"seconds": ",.0f", "peak_gb": ".1f", "neighborhood_preservation": ".3f", "trustworthiness": ".3f",
+            "triplet_accuracy": ".3f"}  # fmt: skip
+    rows = [
+        [size, "**Gnomonic**" if system == "gnomonic" else system, *(_number(told.get(k), f) for k, f in keys.items())]
+        for size, systems in result["sizes"].items()
+        for system, told in systems.items()
+    ]
+    columns = ["rows × 768", "system", "seconds", "GB", "NP@10", "trustworthiness@15", "triplets"]
+    return f"{_table(columns, rows)}\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+
+
+def searching() -> str:
+    """Search of a map beside vector indices."""
+    found = _newest("search")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    rows = [
+        [f"{row['rows']:,}", row["system"], _number(row["recall"], ".3f"), _number(row["p50_ms"], ",.1f"),
+         _number(row["p99_ms"], ",.1f"), _number(row["build_s"], ",.0f")]
+        for row in result["measured"]
+    ]  # fmt: skip
+    columns = ["rows × 768", "system", "recall@10", "p50, ms", "p99, ms", "building, s"]
+    return f"{_table(columns, rows)}\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+
+
+def planted() -> str:
+    """Planted duplicates."""
+    found = _newest("duplicates")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    told = "; ".join(
+        f"{row['planted']:,} copies among {row['texts']:,} {name}: recall {row['recall']:.3f}, "
+        f"precision {row['precision']:.3f}"
+        for name, row in result["corpora"].items()
+    )
+    return f"{told} ({_link(path, result)})."
+
+
+def topic_trees() -> str:
+    """The topics of the maps that `benchmarks.duplicates` builds."""
+    found = _newest("duplicates")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    trees = [
+        f"{row['texts'] + row['planted']:,} {name}:\n\n```\n" + "\n".join(row["topics"]) + "\n```\n"
+        for name, row in result["corpora"].items()
+    ]
+    return "\n".join(trees) + f"\nFrom {_link(path, result)}."
+
+
 def command_line() -> str:
     """The reference of the commands, from the commands themselves."""
     from gnomonic.cli.reference import render as render_commands
@@ -268,8 +327,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "benchmarks": benchmarks,
     "footprint": footprint,
     "long_texts": long_texts,
+    "maps": maps,
+    "planted": planted,
+    "searching": searching,
     "quality": quality,
     "tasks": tasks,
+    "topic_trees": topic_trees,
     "training_runs": training_runs,
     "serving": serving,
     "training_speed": training_speed,

@@ -67,7 +67,15 @@ UNITS: dict[str, Unit] = {
     ),
     "client": Unit(
         ours=LEAVES | _set("types catalog"), theirs=_set("httpx"),
-        files={"local.py": _set("inference"), "datasets.py": _set("atlas")},
+        files={
+            "local.py": _set("inference"),
+            "datasets.py": _set("atlas"),
+            "remote_api.py": _set("pyarrow"),
+            "remote_datasets.py": _set("atlas"),
+            "remote_maps.py": _set("atlas pyarrow"),
+            "remote_parts.py": _set("atlas pyarrow"),
+            "remote_store.py": _set("atlas pyarrow"),
+        },
     ),
     "server": Unit(
         ours=LEAVES | _set("types catalog inference atlas"),

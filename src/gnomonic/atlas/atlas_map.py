@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gnomonic.atlas.arguments import free_name, listed
+from gnomonic.atlas.living import Living
 from gnomonic.atlas.map_folder import MapFolder, MapRecord
 from gnomonic.atlas.map_topics import MapTopics
 from gnomonic.atlas.parts import MapData, MapDuplicates, MapEmbeddings, MapTags
 from gnomonic.atlas.row_types import is_text
 from gnomonic.atlas.search import MapSearch
-from gnomonic.errors import InputError
+from gnomonic.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
     from gnomonic.atlas.dataset import Dataset
@@ -27,13 +29,14 @@ __all__ = ["AtlasMap"]
 class AtlasMap:
     """A published map: positions, neighbours, topics, duplicates and quality of a dataset's rows at one version.
 
-    It never changes. Rows that the dataset lost since are left out of everything it returns.
+    It never changes. Rows that the dataset loses are left out of everything it returns from then on.
     """
 
     def __init__(self, dataset: Dataset, folder: MapFolder) -> None:
         """Wrap a published folder."""
         self.dataset = dataset
         self.folder = folder
+        self._living: Living | None = None
 
     def __repr__(self) -> str:
         return f"AtlasMap({self.name!r}, {self.record.rows:,} rows, dataset {self.dataset.identifier!r})"
@@ -75,41 +78,45 @@ class AtlasMap:
     @property
     def trust(self) -> NDArray[np.float32]:
         """[n] float32, 0 to 1: for every row, how well its place shows its true neighbours."""
-        return np.asarray(self.folder.array("quality/trust"))[self.alive].astype(np.float32) / np.float32(255)
+        return self.trust_of(self.alive)
 
-    @cached_property
+    def trust_of(self, at: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the trust of rows by their positions in row order."""
+        return np.asarray(self.folder.array("quality/trust"))[at].astype(np.float32) / np.float32(255)
+
+    @property
+    def living(self) -> Living:
+        """What the dataset still has of its rows, at this moment."""
+        version = self.dataset.store.version
+        found = self._living
+        if found is None or found.version != version:
+            self._living = found = Living(self.dataset.store, self.folder, version)
+        return found
+
+    @property
     def alive(self) -> NDArray[np.int64]:
         """[n] int64: positions, in row order, of the rows that the dataset still has."""
-        store = self.dataset.store
-        if store.version == self.record.version:
-            return np.arange(self.record.rows)
-        there = [batch.column(0).to_numpy() for batch in store.scan(["_row"])]
-        return np.flatnonzero(np.isin(self.folder.rows, np.concatenate([np.empty(0, dtype=np.int64), *there])))
+        return self.living.alive
 
     @property
     def is_whole(self) -> bool:
         """Whether no row of it was deleted."""
-        return len(self.alive) == self.record.rows
+        return self.living.is_whole
 
     @property
     def alive_rows(self) -> NDArray[np.int64]:
         """[n] int64: the store's numbers of the rows."""
-        return self.folder.rows[self.alive]
+        return self.living.rows
 
-    @cached_property
+    @property
     def ids(self) -> pa.Array:
         """The ids of the rows."""
-        column = self.dataset.store.take(self.alive_rows, [self.id_field]).column(0)
-        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        return self.living.ids
 
-    @cached_property
+    @property
     def all_ids(self) -> pa.Array:
         """The ids by position in row order, null for rows that were deleted."""
-        if self.is_whole:
-            return self.ids
-        places = np.full(self.record.rows, -1, dtype=np.int64)
-        places[self.alive] = np.arange(len(self.alive))
-        return self.ids.take(pa.array(places, mask=places < 0))
+        return self.living.all_ids
 
     @cached_property
     def data(self) -> MapData:
@@ -184,9 +191,11 @@ class AtlasMap:
         if len(given) != 1:
             raise InputError(f"give one of query, vector and id, not {' and '.join(given) or 'none'}")
         engine = self.search_engine
+        columns = None if columns is None else listed(columns, "columns")
+        topics = None if topics is None else listed(topics, "topics")
         tagged = None
         if tags is not None:
-            rows = [self.dataset.annotations.rows_of(tag) for tag in tags]
+            rows = [self.dataset.annotations.rows_of(tag) for tag in listed(tags, "tags")]
             tagged = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
         mask = engine.mask(where=where, topics=topics, tags=tagged)
         if vector is not None:
@@ -214,26 +223,43 @@ class AtlasMap:
         return columns
 
     def to_parquet(self, path: str | Path) -> Path:
-        """Write ids, columns, positions, topics and duplicates to one parquet file; returns its path."""
+        """Write ids, columns, positions, topics and duplicates to one parquet file, whole or not; returns its path.
+
+        What the map adds is named `_x`, `_y`, `_trust`, `_duplicate_class`, `_duplicate_cluster`, `_topic_depth_1`, …,
+        with one more line before it where a column of the rows has that name.
+
+        Raises:
+            DatasetError: the file cannot be written.
+        """
         import pyarrow.parquet as pq
 
-        table = self.data.tb
-        xy = np.asarray(self.folder.xy[self.alive])
-        made: dict[str, Any] = {"_x": xy[:, 0], "_y": xy[:, 1], "_trust": self.trust}
-        if (self.folder.folder / "duplicates" / "classes.npy").is_file():
-            found = self.duplicates.tb
-            made["_duplicate_class"] = found["duplicate_class"]
-            made["_duplicate_cluster"] = found["cluster_id"]
-        if self.record.options.get("topics", {}).get("build_topic_model"):
-            topics = self.topics.tb
-            made |= {f"_{name}": topics[name] for name in topics.column_names if name.startswith("topic_depth_")}
+        table, made = self._exported()
         for name, values in made.items():
-            table = table.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
+            column = values if isinstance(values, pa.ChunkedArray) else pa.array(values)
+            table = table.append_column(free_name(f"_{name}", table.column_names), column)
         target = Path(path)
         fresh = target.with_name(f".{target.name}.partial")
-        pq.write_table(table, fresh, compression="zstd")
-        fresh.replace(target)
+        try:
+            pq.write_table(table, fresh, compression="zstd")
+            fresh.replace(target)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{target} cannot be written: {error}", hint="choose another folder") from error
+        finally:
+            fresh.unlink(missing_ok=True)
         return target
+
+    def _exported(self) -> tuple[pa.Table, dict[str, Any]]:
+        """Return the rows' columns, and what the map adds to them."""
+        living = self.living
+        table = self.dataset.store.take(living.rows, None, version=living.version)
+        xy = np.asarray(self.folder.xy[living.alive])
+        made: dict[str, Any] = {"x": xy[:, 0], "y": xy[:, 1], "trust": self.trust_of(living.alive)}
+        if (self.folder.folder / "duplicates" / "classes.npy").is_file():
+            kind, cluster = self.duplicates.of(living.alive)
+            made |= {"duplicate_class": kind, "duplicate_cluster": cluster}
+        if self.record.options.get("topics", {}).get("build_topic_model"):
+            made |= self.topics.names_of(living.alive)
+        return table, made
 
     def delete(self) -> None:
         """Delete this map; the rows stay."""

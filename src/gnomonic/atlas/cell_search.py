@@ -23,7 +23,7 @@ __all__ = ["search_cells"]
 
 _TRUTH_ROWS = 1_000
 _TRIED_ROWS = 250
-_FAITHFUL = 0.985
+_FAITHFUL = 0.97
 """Share of true neighbours that must be among the candidates found in the reduced space, or it is not used."""
 _COVERAGE = 0.95
 """Share of true neighbours that the cells searched should hold; neighbours' neighbours bring most of the rest."""
@@ -31,7 +31,7 @@ _LEAST_ROWS = 2_048
 _MOST_ROWS = 32_768
 """Bounds of how many rows each row is compared with; fewer where they have more than 384 dimensions."""
 _COSTLY_DIM = 384
-_GOOD = 0.985
+_GOOD = 0.965
 """Recall at which no further round is worth its time."""
 _LEAST_GAIN = 0.003
 _MOST_ROUNDS = 4

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "random_name"]
 
+
 class Dataset(Identity):
     """Rows with an id each, and maps of them; made when it is first named.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def embed_rows(
     """Return the stage with `rows.npy` [n] int64, `vectors.npy` [n, dim] and, for texts, `hashes.npy` [n] uint64.
 
     Raises:
-        DatasetError: rows have no vectors, or the dataset is empty.
+        DatasetError: rows have no vectors, or a file cannot be written.
         GnomonicError: what the encoder raises.
     """
     settings = {
@@ -85,19 +86,24 @@ def embed_rows(
         "model": source.model,
         "task_type": source.options.task_type,
         "dimensionality": source.options.dimensionality,
-        "version": version,
     }
+    of_version = {**settings, "version": version}
     if source.encode is None:
 
-        def compute(folder: Path) -> None:
+        def copy(folder: Path) -> None:
             _copy_given(folder, store, version, on_progress)
-    else:
-        known = _known(reuse, source)
 
-        def compute(folder: Path) -> None:
-            _Embedding(folder, store, source, version, known, on_progress).run()
+        return cache.run("embeddings", settings=of_version, inputs=[], compute=copy)
+    known = _known(reuse, source)
+    # Rows that come between a build that was killed and the next are no reason to embed the others again.
+    chunks = cache.workshop("embeddings", settings=settings)
 
-    return cache.run("embeddings", settings=settings, inputs=[], compute=compute, partial=source.encode is not None)
+    def embed(folder: Path) -> None:
+        _Embedding((folder, chunks), store, source, version, known, on_progress).run()
+
+    stage = cache.run("embeddings", settings=of_version, inputs=[], compute=embed)
+    shutil.rmtree(chunks, ignore_errors=True)
+    return stage
 
 
 def _copy_given(folder: Path, store: Store, version: int, on_progress: OnProgress) -> None:
@@ -125,7 +131,11 @@ def _copy_given(folder: Path, store: Store, version: int, on_progress: OnProgres
 
 
 def _new_array(path: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array on disk, its room taken now: a disk that fills up later ends a process that writes to a mapping."""
     created: NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return created
 
 
@@ -158,14 +168,14 @@ class _Embedding:
 
     def __init__(
         self,
-        folder: Path,
+        folders: tuple[Path, Path],
         store: Store,
         source: Source,
         version: int,
         known: Callable[[NDArray[np.uint64]], NDArray[Any]] | None,
         on_progress: OnProgress,
     ) -> None:
-        self._folder = folder
+        self._folder, self._chunks = folders
         self._store = store
         self._source = source
         self._version = version
@@ -176,13 +186,11 @@ class _Embedding:
 
     def run(self) -> None:
         """Embed chunk after chunk, each a file; then make one file of them."""
-        chunks = self._folder / "chunks"
-        chunks.mkdir(exist_ok=True)
         rows, hashes, files = [], [], []
         self._on_progress(Progress(stage="embeddings", done=0, total=self._total))
         for number, (numbers, values) in enumerate(self._batches()):
             hashed = np.fromiter(map(_hash, values), dtype=np.uint64, count=len(values))
-            path = chunks / f"{number:06}-{_digest(numbers, hashed)}.npz"
+            path = self._chunks / f"{_digest(numbers, hashed)}.npz"
             if not path.is_file():
                 self._encode(path, values, hashed, number * _CHUNK_ROWS)
             rows.append(numbers)
@@ -194,14 +202,12 @@ class _Embedding:
         np.save(self._folder / "rows.npy", np.concatenate(rows or [np.empty(0, dtype=np.int64)]))
         np.save(self._folder / "hashes.npy", np.concatenate(hashes or [np.empty(0, dtype=np.uint64)]))
         (self._folder / "embeddings.json").write_text(json.dumps({"truncated": self._truncated}), encoding="utf-8")
-        shutil.rmtree(chunks)
 
     def _batches(self) -> Iterator[tuple[NDArray[np.int64], list[Any]]]:
         field = self._source.field
         if self._source.modality == "image":
-            for batch in self._store.scan(["_row"], version=self._version, batch_rows=_CHUNK_ROWS):
-                numbers = batch.column(0).to_numpy()
-                yield numbers, self._store.blobs(numbers)
+            for batch in self._store.scan(["_row", "_blob"], version=self._version, batch_rows=_CHUNK_ROWS):
+                yield batch.column(0).to_numpy(), batch.column(1).to_pylist()
             return
         assert field is not None
         for batch in self._store.scan(["_row", field], version=self._version, batch_rows=_CHUNK_ROWS):
@@ -227,7 +233,10 @@ class _Embedding:
             self._on_progress(Progress(stage="embeddings", done=before + int(step[-1]) + 1, total=self._total))
         assert vectors is not None
         fresh = path.with_suffix(".tmp.npz")
-        np.savez(fresh, vectors=vectors.astype(np.float16), truncated=truncated)
+        with fresh.open("wb") as stream:
+            np.savez(stream, vectors=vectors.astype(np.float16), truncated=truncated)
+            stream.flush()
+            os.fsync(stream.fileno())
         fresh.replace(path)
 
     def _join(self, files: list[Path]) -> None:

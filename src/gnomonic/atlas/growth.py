@@ -36,9 +36,9 @@ def grow_map(
 ) -> MapFolder:
     """Publish a map with the rows that came since, without those that went, and with every other point where it was.
 
-    A map most of whose rows came after its last full build has neither lists of neighbours nor topics that fit them:
-    it is built again, laid onto the old one. A row whose vector changed, because its text did, counts as new. Topics keep their names and regions; a new row
-    takes those of its neighbours. Quality is that of the last full build.
+    A row whose vector changed, because its text did, counts as new. Topics keep their names and regions; a new row
+    takes those of its neighbours. Quality is that of the last full build. Once most rows came after that, neither the
+    lists of neighbours nor the topics fit them any more: the map is built again, laid onto the old one.
 
     Args:
         folder: the dataset's.

@@ -21,9 +21,17 @@ from gnomonic.atlas.stages import Stage
 from gnomonic.errors import DatasetError
 
 __all__ = [
-    "MapFolder", "MapRecord", "current_map", "list_maps", "now", "publish", "readable_map", "remove_grown", "remove_map",
+    "MapFolder",
+    "MapRecord",
+    "current_map",
+    "list_maps",
+    "now",
+    "publish",
+    "readable_map",
+    "remove_grown",
+    "remove_map",
     "set_current",
-]  # fmt: skip
+]
 
 _CURRENT = "current.json"
 _RECORD = "map.json"

@@ -16,7 +16,7 @@ from gnomonic.atlas.topics import Topic, Topics
 from gnomonic.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
-    pass
+    from gnomonic.atlas.living import Living
 
 from gnomonic.atlas.part import Part
 
@@ -45,16 +45,21 @@ class MapTopics(Part):
     @property
     def labels(self) -> NDArray[np.int32]:
         """[depth, n] int32: every row's topic at every depth, -1 for none."""
-        labels: NDArray[np.int32] = np.asarray(self._topics.labels)[:, self._map.alive]
+        return self._labels(self._map.alive)
+
+    def _labels(self, at: NDArray[np.int64]) -> NDArray[np.int32]:
+        labels: NDArray[np.int32] = np.asarray(self._topics.labels)[:, at]
         return labels
 
     @property
     def tb(self) -> pa.Table:
         """Ids, and the topic's name at every depth; null where a row has none."""
-        columns = {}
-        for depth, labels in enumerate(self.labels, start=1):
-            columns[f"topic_depth_{depth}"] = self._names(labels)
-        return self._table(columns)
+        living = self._map.living
+        return self._table(self.names_of(living.alive), living)
+
+    def names_of(self, at: NDArray[np.int64]) -> dict[str, pa.Array]:
+        """Return the topics' names by depth, "topic_depth_1" and so on, of rows by their positions in row order."""
+        return {f"topic_depth_{depth}": self._names(labels) for depth, labels in enumerate(self._labels(at), start=1)}
 
     def _names(self, labels: NDArray[np.int32]) -> pa.Array:
         names = pa.array([None, *(topic.name for topic in self._topics.topics)], type=pa.string())
@@ -110,8 +115,9 @@ class MapTopics(Part):
             InputError: there is no such depth.
         """
         self._check_depth(topic_depth)
-        labels = self.labels[topic_depth - 1]
-        ids = self._map.ids
+        living = self._map.living
+        labels = self._labels(living.alive)[topic_depth - 1]
+        ids = living.ids
         below = defaultdict(list)
         for topic in self._topics.topics:
             if topic.parent is not None:
@@ -144,7 +150,8 @@ class MapTopics(Part):
             InputError: the column is not one of times, or there is no such depth.
         """
         self._check_depth(topic_depth)
-        times = self._map.data.columns([time_field]).column(0)
+        living = self._map.living
+        times = self._column(time_field, living)
         if not pa.types.is_temporal(times.type):
             raise InputError(f"column {time_field!r} holds {times.type} and no times")
         try:
@@ -152,10 +159,13 @@ class MapTopics(Part):
             inside = pc.and_(pc.greater_equal(times, low), pc.less(times, high))
         except pa.ArrowInvalid as error:
             raise InputError(f"start and end do not fit column {time_field!r}, {times.type}: {error}") from error
-        labels = self.labels[topic_depth - 1]
+        labels = self._labels(living.alive)[topic_depth - 1]
         chosen = labels[np.asarray(pc.fill_null(inside, False)) & (labels >= 0)]
         values, counts = np.unique(chosen, return_counts=True)
         return {self._by_id[int(v)].name: int(count) for v, count in zip(values, counts, strict=True)}
+
+    def _column(self, name: str, living: Living) -> pa.ChunkedArray:
+        return self._map.dataset.store.take(living.rows, [name], version=living.version).column(0)
 
     def vector_search_topics(self, queries: NDArray[Any], k: int = 32, depth: int = 3) -> dict[str, Any]:
         """Return the topics of the rows nearest to vectors.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from gnomonic.atlas.arguments import free_name
+from gnomonic.atlas.living import Living
 from gnomonic.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Part:
             raise MissingExtraError("atlas", needed_for="a DataFrame") from None
         return self.tb.to_pandas()
 
-    def _table(self, columns: dict[str, Any]) -> pa.Table:
+    def _table(self, columns: dict[str, Any], living: Living) -> pa.Table:
         """Return a table of the ids and some columns, each [alive rows]."""
-        return pa.table({self._map.id_field: self._map.ids, **columns})
+        id_field = self._map.id_field
+        return pa.table({id_field: living.ids, **{free_name(name, (id_field,)): columns[name] for name in columns}})

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gnomonic.atlas.arguments import listed
 from gnomonic.atlas.duplicates import CLASS_NAMES, Duplicates, duplicate_groups
 from gnomonic.atlas.neighbors import NeighborGraph
 from gnomonic.errors import DatasetError, InputError
@@ -35,7 +36,7 @@ class MapData(Part):
     @property
     def tb(self) -> pa.Table:
         """All columns, as they are in the dataset now."""
-        return self._map.dataset.store.take(self._map.alive_rows, None)
+        return self._taken(None)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Return some columns.
@@ -43,7 +44,11 @@ class MapData(Part):
         Raises:
             InputError: there is no such column.
         """
-        return self._map.dataset.store.take(self._map.alive_rows, list(names))
+        return self._taken(listed(names, "names"))
+
+    def _taken(self, names: list[str] | None) -> pa.Table:
+        living = self._map.living
+        return self._map.dataset.store.take(living.rows, names, version=living.version)
 
 
 class MapEmbeddings(Part):
@@ -52,8 +57,9 @@ class MapEmbeddings(Part):
     @property
     def tb(self) -> pa.Table:
         """Ids, x and y."""
-        xy = np.asarray(self._map.folder.xy[self._map.alive])
-        return self._table({"x": xy[:, 0], "y": xy[:, 1]})
+        living = self._map.living
+        xy = np.asarray(self._map.folder.xy[living.alive])
+        return self._table({"x": xy[:, 0], "y": xy[:, 1]}, living)
 
     @property
     def projected(self) -> Any:
@@ -64,7 +70,8 @@ class MapEmbeddings(Part):
     def latent(self) -> NDArray[Any]:
         """[n, dim] float16 or float32: the vectors, in the order of `tb`; memory-mapped where no row was deleted."""
         vectors = self._map.folder.vectors
-        return vectors if self._map.is_whole else vectors[self._map.alive]
+        living = self._map.living
+        return vectors if living.is_whole else vectors[living.alive]
 
     def vector_search(
         self, queries: NDArray[Any] | None = None, ids: Sequence[Any] | None = None, k: int = 5
@@ -90,7 +97,7 @@ class MapEmbeddings(Part):
             raise InputError(f"k {k} is out of range; choose 1 to {_MAX_K}")
         search = self._map.search_engine
         if ids is not None:
-            wanted: NDArray[Any] = search.vectors_of(list(ids))
+            wanted: NDArray[Any] = search.vectors_of(listed(ids, "ids"))
         else:
             wanted = np.asarray(queries)
             if wanted.ndim != 2 or wanted.shape[1] != self._map.record.dim:
@@ -133,13 +140,23 @@ class MapDuplicates(Part):
     def deletion_candidates(self) -> list[Any]:
         """Return the ids of rows of which another one is kept."""
         table = self.tb
-        chosen = pc.equal(table["duplicate_class"], "deletion candidate")
-        found: list[Any] = table.filter(chosen)[self._map.id_field].to_pylist()
+        # By place, since an id column may have the name of another.
+        chosen = pc.equal(table.column(1), "deletion candidate")
+        found: list[Any] = table.filter(chosen).column(0).to_pylist()
         return found
 
+    def of(self, at: NDArray[np.int64]) -> tuple[pa.Array, NDArray[np.int32]]:
+        """Return the duplicate_class and cluster_id of rows by their positions in row order."""
+        return self._named(self._found, at)
+
     def _shaped(self, found: Duplicates) -> pa.Table:
-        names = pa.array(CLASS_NAMES).take(pa.array(np.asarray(found.classes)[self._map.alive]))
-        return self._table({"duplicate_class": names, "cluster_id": np.asarray(found.cluster)[self._map.alive]})
+        living = self._map.living
+        names, clusters = self._named(found, living.alive)
+        return self._table({"duplicate_class": names, "cluster_id": clusters}, living)
+
+    @staticmethod
+    def _named(found: Duplicates, at: NDArray[np.int64]) -> tuple[pa.Array, NDArray[np.int32]]:
+        return pa.array(CLASS_NAMES).take(pa.array(np.asarray(found.classes)[at])), np.asarray(found.cluster)[at]
 
 
 class MapTags(Part):
@@ -148,9 +165,9 @@ class MapTags(Part):
     @property
     def tb(self) -> pa.Table:
         """Ids, and a bool column for each tag."""
-        rows = self._map.alive_rows
+        living = self._map.living
         annotations = self._map.dataset.annotations
-        return self._table({tag: np.isin(rows, annotations.rows_of(tag)) for tag in annotations.tags()})
+        return self._table({tag: np.isin(living.rows, annotations.rows_of(tag)) for tag in annotations.tags()}, living)
 
     def get_tags(self) -> dict[str, list[Any]]:
         """Return every tag with the ids of its rows."""
@@ -162,8 +179,9 @@ class MapTags(Part):
         Raises:
             DatasetError: there is no such tag.
         """
-        tagged = np.isin(self._map.alive_rows, self._map.dataset.annotations.rows_of(tag_name))
-        found: list[Any] = self._map.ids.filter(pa.array(tagged)).to_pylist()
+        living = self._map.living
+        tagged = np.isin(living.rows, self._map.dataset.annotations.rows_of(tag_name))
+        found: list[Any] = living.ids.filter(pa.array(tagged)).to_pylist()
         return found
 
     get = get_datums_in_tag
@@ -172,10 +190,11 @@ class MapTags(Part):
         """Give tags to rows, making those that are new.
 
         Raises:
+            InputError: ids or tags is a string and no list.
             DatasetError: an id is unknown.
         """
-        rows = self._map.dataset.store.rows_of(list(ids))
-        for tag in tags:
+        rows = self._map.dataset.store.rows_of(listed(ids, "ids"))
+        for tag in listed(tags, "tags"):
             self._map.dataset.annotations.add(tag, rows)
 
     def remove(self, ids: Sequence[Any], tags: Sequence[str], delete_all: bool = False) -> bool:
@@ -185,11 +204,12 @@ class MapTags(Part):
             True.
 
         Raises:
+            InputError: ids or tags is a string and no list.
             DatasetError: an id or a tag is unknown.
         """
         annotations = self._map.dataset.annotations
-        rows = self._map.dataset.store.rows_of(list(ids))
-        for tag in tags:
+        rows = self._map.dataset.store.rows_of(listed(ids, "ids"))
+        for tag in listed(tags, "tags"):
             if delete_all:
                 annotations.delete(tag)
             else:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gnomonic.atlas.arguments import free_name
 from gnomonic.atlas.index import VectorIndex
 from gnomonic.atlas.map_folder import MapFolder
 from gnomonic.atlas.neighbors import effective_metric
@@ -250,6 +251,8 @@ class MapSearch:
     def table(self, hits: Hits, columns: Sequence[str] | None = None) -> pa.Table:
         """Return hits as a table: ids, columns, and `_score` float32, best first.
 
+        A column of the user's that is named `_score` keeps its name, and the scores are in `__score`.
+
         Args:
             hits: what a search found.
             columns: names besides the ids; None for all.
@@ -261,7 +264,7 @@ class MapSearch:
         id_field = self._store.unique_id_field
         wanted = [id_field, *(name for name in dict.fromkeys(names) if name != id_field)]
         found = self._store.take(self._folder.rows[hits.rows], wanted)
-        return found.append_column("_score", pa.array(hits.scores))
+        return found.append_column(free_name("_score", wanted), pa.array(hits.scores))
 
     def _encoded(self, text: str) -> NDArray[np.float32]:
         if self._encode is None:

@@ -64,7 +64,6 @@ class StageCache:
         settings: Mapping[str, Any],
         inputs: Sequence[str],
         compute: Callable[[Path], None],
-        partial: bool = False,
     ) -> Stage:
         """Return a stage, computing it unless it is there.
 
@@ -73,7 +72,6 @@ class StageCache:
             settings: what it depends on besides its inputs, as JSON can hold it.
             inputs: digests of what it is made from.
             compute: writes the artefacts into the empty folder it is given.
-            partial: whether `compute` goes on from what a killed one left; then the folder may not be empty.
 
         Raises:
             DatasetError: a file cannot be written.
@@ -83,20 +81,34 @@ class StageCache:
         if (known := _read(done / "stage.json")) is not None:
             return Stage(name=name, folder=done, digest=digest, seconds=known["seconds"], reused=True)
         working = self.folder / f".{name}-{digest}.partial"
-        if not partial:
-            shutil.rmtree(working, ignore_errors=True)
+        shutil.rmtree(working, ignore_errors=True)
         told = {"stage": name, "digest": digest, "settings": dict(settings), "inputs": list(inputs)}
         try:
             seconds = _make(working, compute, told)
             shutil.rmtree(done, ignore_errors=True)
             working.rename(done)
         except OSError as error:
+            if isinstance(error, ConnectionError | TimeoutError):
+                raise  # of whoever is told of progress, or of a model elsewhere
             reason = error.strerror or str(error)
             raise DatasetError(
                 f"stage {name} of the map cannot be written to {working}: {reason}",
                 hint="make room if the disk is full; the next build goes on with this stage",
             ) from error
         return Stage(name=name, folder=done, digest=digest, seconds=seconds, reused=False)
+
+    def workshop(self, name: str, *, settings: Mapping[str, Any]) -> Path:
+        """Return a folder for what a stage has done so far, the same for the same settings; `keep_only` removes it.
+
+        Raises:
+            DatasetError: it cannot be made.
+        """
+        folder = self.folder / f".{name}-{digest_of([name, _FORMAT, dict(settings)])}.parts"
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{folder} cannot be made: {error.strerror}") from error
+        return folder
 
     def keep_only(self, stages: Sequence[Stage]) -> None:
         """Remove all but these, and what killed builds left."""

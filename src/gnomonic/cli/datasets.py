@@ -21,11 +21,11 @@ def list_datasets(*, data_dir: _DataDir = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from gnomonic.client.datasets import AtlasDataset
+    from gnomonic.client.datasets import LocalDataset
 
     table = Table("dataset", "rows", "maps", "made", "description", box=None)
-    for home in AtlasDataset.all(data_dir):
-        one = AtlasDataset(f"{home.record.organization}/{home.record.slug}", root=data_dir, create=False)
+    for home in LocalDataset.all(data_dir):
+        one = LocalDataset(f"{home.record.organization}/{home.record.slug}", root=data_dir, create=False)
         table.add_row(
             one.identifier,
             f"{one.total_datums:,}",
@@ -43,9 +43,9 @@ def info(name: _Name, *, data_dir: _DataDir = None) -> None:
     """Show a dataset's columns, and its maps with their settings and quality."""
     from rich.console import Console
 
-    from gnomonic.client.datasets import AtlasDataset
+    from gnomonic.client.datasets import LocalDataset
 
-    one = AtlasDataset(name, root=data_dir, create=False)
+    one = LocalDataset(name, root=data_dir, create=False)
     console = Console(highlight=False, markup=False)
     console.print(f"{one.identifier}: {one.total_datums:,} rows, made {one.created_timestamp:%Y-%m-%d %H:%M}")
     console.print(f"folder: {one.home.folder}", soft_wrap=True)
@@ -72,9 +72,9 @@ def delete(
     data_dir: _DataDir = None,
 ) -> None:
     """Delete a dataset with all its maps."""
-    from gnomonic.client.datasets import AtlasDataset
+    from gnomonic.client.datasets import LocalDataset
 
-    one = AtlasDataset(name, root=data_dir, create=False)
+    one = LocalDataset(name, root=data_dir, create=False)
     if not yes:
         typer.confirm(f"delete {one.identifier} with {one.total_datums:,} rows and {len(one.maps)} maps?", abort=True)
     one.delete()
@@ -89,8 +89,8 @@ def export(
     data_dir: _DataDir = None,
 ) -> None:
     """Write rows, and positions, topics and duplicates of the current map, to a parquet file."""
-    from gnomonic.client.datasets import AtlasDataset
+    from gnomonic.client.datasets import LocalDataset
 
-    one = AtlasDataset(name, root=data_dir, create=False)
+    one = LocalDataset(name, root=data_dir, create=False)
     written = one.get_map().to_parquet(output) if one.maps else one.to_parquet(output)
     typer.echo(f"wrote {written}")

@@ -38,7 +38,7 @@ def map(
     from gnomonic.cli.map_input import choose_field, read_table, read_vectors
     from gnomonic.cli.map_progress import MapProgress
     from gnomonic.cli.mapping import load_rows, show_estimate, show_map
-    from gnomonic.client.datasets import AtlasDataset
+    from gnomonic.client.datasets import LocalDataset
     from gnomonic.errors import DatasetNotFoundError
 
     table = read_table(input)
@@ -47,8 +47,8 @@ def map(
     name = name or input.name.split(".")[0]
     if replace:
         with contextlib.suppress(DatasetNotFoundError):
-            AtlasDataset(name, root=data_dir, create=False).delete()
-    dataset = AtlasDataset(name, f"made from {input.name}", id_field, root=data_dir)
+            LocalDataset(name, root=data_dir, create=False).delete()
+    dataset = LocalDataset(name, f"made from {input.name}", id_field, root=data_dir)
     began = time.perf_counter()
     with MapProgress() as progress:
         load_rows(dataset, table, given, input, progress)

@@ -29,9 +29,9 @@ def search(
     """Find rows by meaning, by words, or by likeness to a row."""
     from rich.console import Console
 
-    from gnomonic.client.datasets import AtlasDataset
+    from gnomonic.client.datasets import LocalDataset
 
-    opened = AtlasDataset(dataset, root=data_dir, create=False)
+    opened = LocalDataset(dataset, root=data_dir, create=False)
     found = opened.get_map().search(
         query,
         id=_id(opened, id),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
 from gnomonic.catalog import DEFAULT_TEXT_MODEL
 from gnomonic.client import local
 from gnomonic.errors import DatasetError, InputError, MissingExtraError
+from gnomonic.settings import read_settings
 
 try:
     from gnomonic.atlas.dataset import Dataset, random_name
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
     from gnomonic.atlas.atlas_map import AtlasMap
     from gnomonic.atlas.embedding import Encode
+    from gnomonic.atlas.home import DatasetHome
     from gnomonic.atlas.options import EmbedOptions
     from gnomonic.atlas.progress import OnProgress
 
-__all__ = ["AtlasDataset", "LocalEncoders", "map_data"]
+__all__ = ["AtlasDataset", "LocalDataset", "LocalEncoders", "map_data"]
 
 
 class LocalEncoders:
@@ -62,8 +64,8 @@ class LocalEncoders:
         return encode
 
 
-class AtlasDataset(Dataset):
-    """A dataset on this machine; see `Dataset` for what it does."""
+class LocalDataset(Dataset):
+    """A dataset on this machine, whatever the environment says; see `Dataset` for what it does."""
 
     def __init__(
         self,
@@ -87,6 +89,31 @@ class AtlasDataset(Dataset):
             encoders=LocalEncoders(),
             create=create,
         )
+
+
+class AtlasDataset(LocalDataset):
+    """A dataset; see `Dataset` for what it does.
+
+    On this machine, unless GNOMONIC_API_URL names a Gnomonic server and no `root` is given: it is there then, and the
+    object is a `RemoteDataset`, which does the same.
+    """
+
+    def __new__(cls, *arguments: Any, root: str | Path | None = None, **options: Any) -> Self:  # noqa: ARG004
+        """Choose between this machine and the server."""
+        if cls is AtlasDataset and root is None and read_settings().api_url is not None:
+            from gnomonic.client.remote_datasets import RemoteDataset
+
+            return cast(Self, object.__new__(RemoteDataset))
+        return super().__new__(cls)
+
+    @classmethod
+    def all(cls, root: str | Path | None = None) -> list[DatasetHome]:
+        """Return the datasets there are; those of a server have no folder."""
+        if root is None and read_settings().api_url is not None:
+            from gnomonic.client.remote_datasets import remote_homes
+
+            return remote_homes()
+        return super().all(root)
 
 
 def map_data(

@@ -1,16 +1,16 @@
-"""A Gnomonic server's own routes about datasets: JSON and Arrow there and back, its errors as the exceptions they were."""
+"""A Gnomonic server's own routes about datasets: JSON and Arrow there and back, its errors as the classes they were."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from gnomonic import errors
 from gnomonic.client import wire
 from gnomonic.client.remote import RemoteClient, remote_client
 from gnomonic.client.wire import Reply
@@ -21,22 +21,22 @@ from gnomonic.errors import (
     DeadlineError,
     GnomonicError,
     InputError,
-    OverloadedError,
     RateLimitError,
     RemoteError,
     RemoteTimeoutError,
     SchemaError,
     TooLargeError,
-    UnavailableError,
     UnknownModelError,
 )
 
-__all__ = ["MAX_IDS", "RemoteApi", "error_named", "id_chunks", "plain_ids", "tell_from"]
+__all__ = ["RemoteApi", "as_queries", "error_named", "id_chunks", "joined", "pages", "plain_ids"]
 
-ARROW = "application/vnd.apache.arrow.stream"
-MAX_IDS = 10_000
+_ARROW = "application/vnd.apache.arrow.stream"
+_MAX_IDS = 10_000
 """Ids in one request."""
 
+_PAGE_BYTES = 8 << 20
+_MAX_DETAIL = 2000
 _HERE = "give root= to work with datasets of this machine, or unset GNOMONIC_API_URL"
 _KINDS: dict[str, type[GnomonicError]] = {
     kind.__name__: kind
@@ -72,7 +72,13 @@ class RemoteApi:
         return self._client.url
 
     def ask(
-        self, method: str, path: Sequence[str], body: Mapping[str, Any] | None = None, *, again: bool | None = None
+        self,
+        method: str,
+        path: Sequence[str],
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        again: bool | None = None,
     ) -> dict[str, Any]:
         """Send JSON and return the JSON object that comes back.
 
@@ -80,6 +86,7 @@ class RemoteApi:
             method: of HTTP.
             path: the parts after /v1/datasets.
             body: what is sent.
+            query: after the path.
             again: see `RemoteClient.request`; default for GET alone.
 
         Raises:
@@ -87,8 +94,8 @@ class RemoteApi:
             RemoteError: it cannot be reached, or has no datasets.
         """
         content = b"" if body is None else _json(body)
-        reply = self._request(method, _address(path), content, {}, again=method == "GET" if again is None else again)
-        return _object(reply)
+        address = _address(path) + (f"?{urlencode(query)}" if query else "")
+        return _object(self._request(method, address, content, {}, again=method == "GET" if again is None else again))
 
     def read(self, path: Sequence[str], body: Mapping[str, Any]) -> pa.Table:
         """Ask for a table, which changes nothing there.
@@ -96,15 +103,7 @@ class RemoteApi:
         Raises:
             GnomonicError: see `ask`.
         """
-        return _table(self.read_bytes(path, body))
-
-    def read_bytes(self, path: Sequence[str], body: Mapping[str, Any]) -> Reply:
-        """Ask for a table, as the Arrow stream that it is.
-
-        Raises:
-            GnomonicError: see `ask`.
-        """
-        return self._request("POST", _address(path), _json(body), {"accept": ARROW}, again=True)
+        return _table(self._request("POST", _address(path), _json(body), {"accept": _ARROW}, again=True))
 
     def send(
         self, method: str, path: Sequence[str], table: pa.Table, query: Mapping[str, str], *, again: bool
@@ -119,7 +118,7 @@ class RemoteApi:
         with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
             writer.write_table(table)
         address = f"{_address(path)}?{urlencode(query)}"
-        reply = self._request(method, address, sink.getvalue().to_pybytes(), {"content-type": ARROW}, again=again)
+        reply = self._request(method, address, sink.getvalue().to_pybytes(), {"content-type": _ARROW}, again=again)
         return _object(reply)
 
     def own_organization(self) -> str:
@@ -136,9 +135,7 @@ class RemoteApi:
 
     def _request(self, method: str, address: str, content: bytes, headers: dict[str, str], *, again: bool) -> Reply:
         try:
-            return self._client.request(
-                method, address, content, headers=headers, error_of=self._error_of, again=again
-            )
+            return self._client.request(method, address, content, headers=headers, error_of=self._error_of, again=again)
         except RemoteError as error:
             if error.status is None:  # no answer came; the client's own hint speaks of embedding
                 more = "" if again else "; whether the server did what it was asked for is not known"
@@ -153,13 +150,16 @@ class RemoteApi:
         if self._key:
             said = said.replace(self._key, "…")
         told = said or f"the server answered {status}"
-        about = {"status": status, "request_id": reply.request_id}
-        is_missing = status in (404, 405) and kind in ("", "InputError")
-        if is_missing or (300 <= status < 400) or (not wire.is_ours(reply) and status not in (401, 403, 429)):
-            what = "an older Gnomonic server" if wire.is_ours(reply) else "no Gnomonic server, or something before it"
-            raise RemoteError(f"{self.url} keeps no datasets: it is {what} (status {status}: {told})", **about, hint=_HERE)
+        about: dict[str, Any] = {"status": status, "request_id": reply.request_id}
+        ours = wire.is_ours(reply)
+        if (status in (404, 405) and kind in ("", "InputError")) or 300 <= status < 400:
+            what = "an older Gnomonic server" if ours else "no Gnomonic server"
+            return RemoteError(f"{self.url} keeps no datasets: it is {what} ({told})", **about, hint=_HERE)
         if status in (401, 403):
-            hint = "GNOMONIC_API_KEY is not valid there" if self._key else "set GNOMONIC_API_KEY to a key of this server"
+            hint = (
+                "GNOMONIC_API_KEY is not valid there" if self._key else "set GNOMONIC_API_KEY to a key of this server"
+            )
+            hint += "" if ours else f"; if it is no Gnomonic server, {_HERE}"
             return AuthenticationError(told, **about, hint=hint)
         if status == 429:
             return RateLimitError(told, **about, hint="try again later")
@@ -174,3 +174,110 @@ class RemoteApi:
 def error_named(kind: str | None, message: str) -> GnomonicError:
     """Return an exception of one of our classes by its name; `DatasetError` where there is none."""
     return _KINDS.get(kind or "", DatasetError)(message)
+
+
+def plain_ids(ids: Iterable[Any]) -> list[str | int]:
+    """Return ids as JSON has them.
+
+    Raises:
+        InputError: one is neither a text nor a whole number.
+    """
+    found: list[str | int] = []
+    for one in ids:
+        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
+            raise InputError(f"id {str(one)[:60]!r} is neither a text nor a whole number")
+        found.append(str(one) if isinstance(one, str) else int(one))
+    return found
+
+
+def id_chunks(ids: Sequence[Any], size: int = _MAX_IDS) -> Iterator[list[str | int]]:
+    """Yield ids as JSON has them, as many as one request takes at a time.
+
+    Raises:
+        InputError: see `plain_ids`, before the first are yielded.
+    """
+    plain = plain_ids(ids)
+    yield from (plain[begin : begin + size] for begin in range(0, len(plain), size))
+
+
+def pages(fetch: Callable[[int, int], pa.Table], rows: int, *, first: int, most: int) -> Iterator[pa.Table]:
+    """Yield the rows of something long, some at a time: few first, then as many as are about 8 MB.
+
+    Args:
+        fetch: returns the rows at the places from its first to before its first plus its second argument.
+        rows: how many places there are.
+        first: how many rows are asked for first.
+        most: the largest page.
+    """
+    offset, limit = 0, min(first, most)
+    while offset < rows:
+        table = fetch(offset, limit)
+        yield table
+        offset += limit
+        width = max(1.0, table.nbytes / max(1, table.num_rows))
+        limit = int(min(max(1, _PAGE_BYTES / width), most, 4 * limit))
+
+
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece."""
+    found = column.combine_chunks()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def as_queries(given: Any, axes: int) -> NDArray[np.float32]:
+    """Return vectors as they can be sent.
+
+    Raises:
+        InputError: they have another shape, or values that are not finite.
+    """
+    try:
+        found = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError):
+        found = np.empty(0, dtype=np.float32)
+    if found.ndim != axes or not np.isfinite(found).all():
+        raise InputError(f"{'a vector' if axes == 1 else 'queries [m, dim]'} of finite numbers is needed")
+    return found
+
+
+def _address(path: Sequence[str]) -> str:
+    return "/".join(("/v1/datasets", *(quote(part, safe="") for part in path)))
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _object(reply: Reply) -> dict[str, Any]:
+    try:
+        found = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise _unreadable(reply)
+    return found
+
+
+def _table(reply: Reply) -> pa.Table:
+    try:
+        with pa.ipc.open_stream(reply.body) as reader:
+            table = reader.read_all()
+        table.validate()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(reply) from error
+    return table
+
+
+def _unreadable(reply: Reply) -> RemoteError:
+    kind = reply.headers.get("content-type", "nothing")[:80]
+    message = f"the server answered with something unreadable ({kind})"
+    return RemoteError(message, status=reply.status, request_id=reply.request_id, hint=_HERE)
+
+
+def _detail(body: bytes) -> str:
+    """Return what an error says, in one line; empty where it says nothing known."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    said = told.get("detail") or told.get("message") if isinstance(told, dict) else None
+    return " ".join(said.split())[:_MAX_DETAIL] if isinstance(said, str) else ""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from fastapi import Response
 
 from gnomonic.atlas.atlas_map import AtlasMap
-from gnomonic.errors import InputError
+from gnomonic.errors import InputError, OverloadedError
 from gnomonic.server.atlas.api_datasets import tabled
 from gnomonic.server.atlas.api_maps import map_of
 from gnomonic.server.atlas.call import Call, said
@@ -25,6 +25,7 @@ _MAX_VALUES = 1 << 24
 """Numbers in an answer with vectors."""
 _MAX_QUERIES = 256
 _MAX_K = 128
+_TRIES = 5
 
 
 def read(desk: Desk, call: Call) -> Response:
@@ -40,10 +41,13 @@ def read(desk: Desk, call: Call) -> Response:
         raise InputError(f"part {name!r} is unknown; choose one of {', '.join(_PARTS)}")
     offset = whole(given, "offset", 0, 0, 2**53)
     limit = whole(given, "limit", 1000, 1, _MAX_ROWS)
-    low, high = (int(place) for place in np.searchsorted(found.alive, [offset, offset + limit]))
-    table = _PARTS[name](found, slice(low, high), given)
-    places = pa.chunked_array([pa.array(found.alive[low:high])])
-    return tabled(call, table.add_column(0, "_at", places))
+    for _ in range(_TRIES):
+        living = found.living
+        low, high = (int(place) for place in np.searchsorted(living.alive, [offset, offset + limit]))
+        table = _PARTS[name](found, slice(low, high), given)
+        if found.living is living:  # else some of it is of the rows before a change and some of those after it
+            return tabled(call, table.add_column(0, "_at", pa.chunked_array([pa.array(living.alive[low:high])])))
+    raise OverloadedError("the rows change faster than the map can be read", retry_after_s=1.0)
 
 
 def nearest(desk: Desk, call: Call) -> Response:
@@ -84,7 +88,7 @@ def _ids(found: AtlasMap, span: slice, _: dict[str, Any]) -> pa.Table:
 
 
 def _data(found: AtlasMap, span: slice, given: dict[str, Any]) -> pa.Table:
-    return found.dataset.store.take(found.alive_rows[span], names(given, "columns"))
+    return found.dataset.store.take(found.living.rows[span], names(given, "columns"), version=found.living.version)
 
 
 def _positions(found: AtlasMap, span: slice, _: dict[str, Any]) -> pa.Table:
