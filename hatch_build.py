@@ -51,7 +51,7 @@ def compile_kernels() -> str | None:
 class KernelsHook(BuildHookInterface):  # type: ignore[misc]
     """hatchling's hook for wheels, editable ones too."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling calls it so
         """Compile, and tell hatchling what was made."""
         if reason := compile_kernels():
             self.app.display_warning(f"Maps will be built without compiled kernels, far slower: {reason}")

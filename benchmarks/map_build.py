@@ -27,6 +27,7 @@ __all__ = ["main"]
 SIZES = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}
 LIMITS_S = {"10k": 10.0, "100k": 60.0, "1M": 900.0}
 PEER_LIMIT_S = 3600
+TRIPLETS, BLOCK = 400_000, 20_000
 
 OURS = """
 import json, resource, sys
@@ -75,6 +76,20 @@ def _run(code: str, python: str, arguments: list[str], limit_s: float) -> dict[s
     return {"seconds": seconds, **json.loads(told[-1].removeprefix("RESULT "))}
 
 
+def _triplets(vectors: Any, xy: Any, seed: int) -> float:
+    """Return the share of random triplets that keep their order, of so many that its error is below .002."""
+    draw = np.random.default_rng(seed)
+    kept = 0
+    for _ in range(TRIPLETS // BLOCK):
+        one, left, right = draw.integers(len(xy), size=(3, BLOCK))
+        near = [np.asarray(vectors[rows], dtype=np.float32) for rows in (one, left, right)]
+        near = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in near]
+        truly = np.einsum("ij,ij->i", near[0], near[1]) > np.einsum("ij,ij->i", near[0], near[2])
+        drawn = ((xy[one] - xy[left]) ** 2).sum(axis=1) < ((xy[one] - xy[right]) ** 2).sum(axis=1)
+        kept += int((truly == drawn).sum())
+    return kept / TRIPLETS
+
+
 def judge(vectors: Any, xy: Any, seed: int = 0) -> dict[str, float]:
     """Return neighborhood preservation at 10, trustworthiness at 15 and triplet accuracy of a plane."""
     from gnomonic.atlas.neighbors import NeighborGraph
@@ -90,7 +105,11 @@ def judge(vectors: Any, xy: Any, seed: int = 0) -> dict[str, float]:
         exact=False,
     )
     found, _ = measure_quality(vectors, np.ascontiguousarray(xy, dtype=np.float32), graph, None, seed=seed)
-    return {name: getattr(found, name) for name in ("neighborhood_preservation", "trustworthiness", "triplet_accuracy")}
+    return {
+        "neighborhood_preservation": found.neighborhood_preservation,
+        "trustworthiness": found.trustworthiness,
+        "triplet_accuracy": _triplets(vectors, xy, seed),
+    }
 
 
 def measure(name: str, args: Any) -> dict[str, Any]:
@@ -104,7 +123,9 @@ def measure(name: str, args: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     systems = {"gnomonic": (OURS, sys.executable)}
     if args.peers_python and name in args.peer_sizes.split(","):
-        systems |= {"umap-learn": (UMAP, args.peers_python), "openTSNE": (TSNE, args.peers_python)}
+        systems["umap-learn"] = (UMAP, args.peers_python)
+        if name in args.tsne_sizes.split(","):
+            systems["openTSNE"] = (TSNE, args.peers_python)
     for turn in range(args.rounds):
         for system, (code, python) in systems.items():
             root = args.workdir / f"data-{rows}-{turn}"
@@ -154,6 +175,7 @@ def main() -> None:
     parser = harness.common_parser(__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="10k,100k,1M", help="which sizes, of 10k, 100k and 1M")
     parser.add_argument("--peer-sizes", default="10k,100k", help="with which of them the peers run")
+    parser.add_argument("--tsne-sizes", default="10k", help="with which of those openTSNE runs, which takes longest")
     parser.add_argument("--peers-python", help="interpreter of the environment that holds umap-learn and openTSNE")
     parser.set_defaults(rounds=1)
     args = parser.parse_args()

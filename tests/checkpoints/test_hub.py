@@ -45,8 +45,8 @@ def hub() -> Iterator[FakeHub]:
 
 def _settings(cache: Path, url: str = "http://127.0.0.1:9", **changes: Any) -> Settings:
     values = {
-        "cache_dir": cache, "config_dir": cache, "data_dir": cache, "offline": False, "hub_url": url, "hub_token": None, "threads": None,
-        "api_url": None, "api_key": None,
+        "cache_dir": cache, "config_dir": cache, "data_dir": cache, "offline": False, "hub_url": url,
+        "hub_token": None, "threads": None, "api_url": None, "api_key": None,
     }  # fmt: skip
     return Settings(**(values | changes))
 

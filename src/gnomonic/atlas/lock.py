@@ -1,4 +1,8 @@
-"""One writer at a time: a lock on a file, held by one thread of one process."""
+"""One writer at a time: a lock on a file, held by one thread of one process.
+
+Whoever wants it stands at a second lock first, so that one that frees it and wants it again at once comes after those
+that wait.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from gnomonic.errors import DatasetError
 __all__ = ["hold", "try_hold"]
 
 _RETRY_S = 0.02
-_MAX_RETRY_S = 0.25
+_MAX_RETRY_S = 0.1
 _NOTE_AT = 1
 """Where the note on the holder begins: Windows forbids reading locked bytes, so the lock is on the byte before it."""
 
@@ -33,7 +37,7 @@ def hold(path: Path, *, wait_s: float = 30.0, busy: str = "another process is wr
         DatasetError: it was not free in time, or the file cannot be opened; says who holds it.
     """
     with _opened(path) as descriptor:
-        if not _wait(descriptor, wait_s):
+        if not _wait(descriptor, path, wait_s):
             raise DatasetError(
                 f"{busy}; waited {wait_s:g} s for {path}, held by {_holder(descriptor)}",
                 hint="try again when it has finished",
@@ -50,7 +54,7 @@ def try_hold(path: Path, *, wait_s: float) -> Iterator[bool]:
         DatasetError: the file cannot be opened.
     """
     with _opened(path) as descriptor:
-        if not _wait(descriptor, wait_s):
+        if not _wait(descriptor, path, wait_s):
             yield False
             return
         with _signed(descriptor):
@@ -78,9 +82,19 @@ def _signed(descriptor: int) -> Iterator[None]:
         _unlock(descriptor)
 
 
-def _wait(descriptor: int, wait_s: float) -> bool:
+def _wait(descriptor: int, path: Path, wait_s: float) -> bool:
     """Lock the file; False where it was not free in time."""
     until = time.monotonic() + wait_s
+    with _opened(path.with_name(f"{path.name}.next")) as turn:
+        if not _retry(turn, until):
+            return False
+        try:
+            return _retry(descriptor, until)
+        finally:
+            _unlock(turn)
+
+
+def _retry(descriptor: int, until: float) -> bool:
     pause = _RETRY_S
     while not _try_lock(descriptor):
         left = until - time.monotonic()

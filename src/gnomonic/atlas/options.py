@@ -127,8 +127,8 @@ class DuplicateOptions(_Options):
 
     tag_duplicates: bool = True
     duplicate_cutoff: float = 0.1
-    """How near duplicates are: the angle between their vectors as a share of half a turn, 0 to 1 (0.1 is a cosine of 0.95);
-    or, on maps by euclidean distance, that distance."""
+    """How near duplicates are: the angle between their vectors as a share of half a turn, 0 to 1 (0.1 is a cosine of
+    0.95); or, on maps by euclidean distance, that distance."""
 
     def __post_init__(self) -> None:
         _check(self, "duplicate_cutoff", 0.0, 2.0)

@@ -14,8 +14,8 @@ __all__ = ["start_positions"]
 _SAMPLE_ROWS = 8_000
 _BLOCK_VALUES = 1 << 23
 """Values of the vectors that are held as float32 at a time."""
-_EXTENT_PER_ROW = 5e-4
-_EXTENTS = (5.0, 20.0)
+_EXTENT_PER_ROW = 2.5e-4
+_EXTENTS = (2.5, 20.0)
 """Smallest and largest. Many rows need room, or their neighbourhoods stay folded over each other; few rows keep their
 large distances better in a small one."""
 _DEVIATIONS = 3.0

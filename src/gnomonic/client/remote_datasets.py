@@ -18,7 +18,7 @@ from gnomonic.client.datasets import AtlasDataset
 from gnomonic.client.remote_api import RemoteApi, error_named
 from gnomonic.client.remote_maps import RemoteMap
 from gnomonic.client.remote_store import RemoteStore
-from gnomonic.errors import ConfigError, DatasetError, DatasetNotFoundError, GnomonicError, InputError
+from gnomonic.errors import ConfigError, DatasetError, DatasetNotFoundError, GnomonicError, InputError, RemoteError
 from gnomonic.settings import read_settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ __all__ = ["RemoteDataset", "remote_homes"]
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+_LOST_S = 300.0
+"""How long a server may be away while a build is waited for."""
 _READERS: dict[str, Any] = {
     "projection": ProjectionOptions,
     "topics": TopicOptions,
@@ -289,7 +291,7 @@ class _RemoteBuilder:
             DatasetError: it failed or was cancelled; another class where the server said which it was.
         """
         path = (*self._place, "jobs", job["id"])
-        pause_s, seen = _FIRST_PAUSE_S, None
+        pause_s, seen, heard = _FIRST_PAUSE_S, None, time.monotonic()
         while job["state"] in ("waiting", "running"):
             try:
                 now = (job["stage"], job["done"], job["total"])
@@ -301,7 +303,15 @@ class _RemoteBuilder:
                 self._cancel(path)
                 raise
             pause_s = min(_LONGEST_PAUSE_S, 1.3 * pause_s)
-            job = self._api.ask("GET", path)
+            try:
+                job, heard = self._api.ask("GET", path), time.monotonic()
+            except KeyboardInterrupt:
+                self._cancel(path)
+                raise
+            except RemoteError as error:
+                # A server that is started again goes on with its jobs.
+                if error.status is not None or time.monotonic() - heard > _LOST_S:
+                    raise
         if job["state"] == "cancelled":
             raise DatasetError(f"the build of a map of {self._dataset.identifier} was cancelled on the server")
         if job["state"] != "completed":

@@ -210,7 +210,7 @@ class RemoteMap(AtlasMap):
         rows, dim = self.record.rows, self.record.dim
         found: NDArray[Any] = np.empty((0, dim), dtype=np.float32)
         seen = 0
-        for table in self._pages("vectors", most=max(1, _PAGE_NUMBERS // max(1, dim))):
+        for table in self._pages("vectors", most=min(_PAGE_ROWS, max(1, _PAGE_NUMBERS // max(1, dim)))):
             flat = joined(table.column("vector")).flatten().to_numpy(zero_copy_only=False)
             if not seen:
                 found = np.empty((rows, dim), dtype=flat.dtype)

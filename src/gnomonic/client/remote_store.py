@@ -93,10 +93,10 @@ class RemoteStore:
             check_ids(table[id_field], id_field)
         count = _count(table, vectors, blobs)
         added: list[Any] = []
-        # Without ids of the user's, rows that are sent twice would be there twice.
-        again = on_conflict != "error" and id_field in table.column_names
+        # Rows that are sent twice would be there twice, or be told of as if they had been there before.
+        again = on_conflict == "replace" and id_field in table.column_names
         query = {"on_conflict": on_conflict, **_LATER}
-        for span in _spans(table, vectors, blobs, 0, count):
+        for span in _spans(table, vectors, blobs, range(count), _BATCH_BYTES):
             try:
                 part = _joined(table, vectors, blobs, span)
                 added += self._api.send("POST", (*self._place, "rows"), part, query, again=again)["ids"]
@@ -124,7 +124,7 @@ class RemoteStore:
             GnomonicError: as `atlas.store.Store.update`.
         """
         changed = 0
-        for span in _spans(table, None, None, 0, table.num_rows, limit=_CHANGE_BYTES):
+        for span in _spans(table, None, None, range(table.num_rows), _CHANGE_BYTES):
             part = table.slice(span.start, len(span))
             changed += self._api.send("PATCH", (*self._place, "rows"), part, _LATER, again=True)["changed"]
         return changed
@@ -197,25 +197,20 @@ def _count(table: pa.Table, vectors: NDArray[Any] | None, blobs: Sequence[bytes 
 
 
 def _spans(
-    table: pa.Table,
-    vectors: NDArray[Any] | None,
-    blobs: Sequence[bytes | None] | None,
-    begin: int,
-    end: int,
-    *,
-    limit: int = _BATCH_BYTES,
+    table: pa.Table, vectors: NDArray[Any] | None, blobs: Sequence[bytes | None] | None, span: range, limit: int
 ) -> Iterator[range]:
-    """Cut rows into requests, halving what is too large; a row that is too large alone goes alone."""
-    size = table.slice(begin, end - begin).nbytes if table.num_columns else 0
-    size += (end - begin) * vectors.shape[1] * 4 if vectors is not None else 0
-    size += sum(len(one or b"") for one in blobs[begin:end]) if blobs is not None else 0
-    if size <= limit or end - begin < 2:
-        yield range(begin, end)
+    """Cut rows into requests of at most `limit` bytes; a row that is larger goes alone."""
+    count = len(span)
+    size = table.slice(span.start, count).nbytes if table.num_columns else 0
+    size += count * vectors.shape[1] * 4 if vectors is not None else 0
+    size += sum(len(one or b"") for one in blobs[span.start : span.stop]) if blobs is not None else 0
+    if size <= limit or count < 2:
+        yield span
         return
-    # In pieces of one size rather than by halves, where rows are alike.
-    step = max(1, int((end - begin) * 0.9 * limit / size))
-    for low in range(begin, end, step):
-        yield from _spans(table, vectors, blobs, low, min(low + step, end), limit=limit)
+    # In pieces of one size and not by halves: most rows are alike.
+    step = max(1, int(count * 0.9 * limit / size))
+    for low in range(span.start, span.stop, step):
+        yield from _spans(table, vectors, blobs, range(low, min(low + step, span.stop)), limit)
 
 
 def _joined(
