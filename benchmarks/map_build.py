@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ PEER_LIMIT_S = 3600
 TRIPLETS, BLOCK = 400_000, 20_000
 
 OURS = """
-import json, resource, sys
+import json, sys
 import numpy as np
 from gnomonic.atlas.dataset import Dataset
 root, out = sys.argv[1:3]
@@ -39,14 +40,14 @@ np.save(out, np.asarray(made.folder.xy))
 stages = {stage["name"]: stage["seconds"] for stage in made.record.stages}
 """
 UMAP = """
-import json, resource, sys
+import json, sys
 import numpy as np, umap
 vectors, out = sys.argv[1:3]
 np.save(out, umap.UMAP(metric="cosine", n_neighbors=15).fit_transform(np.load(vectors).astype(np.float32)))
 stages = {}
 """
 TSNE = """
-import json, resource, sys
+import json, sys
 import numpy as np, openTSNE
 vectors, out = sys.argv[1:3]
 made = openTSNE.TSNE(metric="cosine", n_jobs=-1, neighbors="pynndescent").fit(np.load(vectors).astype(np.float32))
@@ -54,7 +55,8 @@ np.save(out, np.asarray(made))
 stages = {}
 """
 END = """
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: a process begins with the peak of the one that started it.
+peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
 print("RESULT", json.dumps({"peak_gb": peak / 1e9, "stages": stages}))
 """
 
@@ -131,11 +133,12 @@ def measure(name: str, args: Any) -> dict[str, Any]:
             root = args.workdir / f"data-{rows}-{turn}"
             first = str(path)
             if system == "gnomonic":
+                # Finished stages of a run that was cut off would be used again.
+                shutil.rmtree(root, ignore_errors=True)
                 dataset = Dataset("bench", root=root)
-                if not dataset.total_datums:
-                    for begin in range(0, rows, 100_000):
-                        block = vectors[begin : begin + 100_000]
-                        dataset.add_data({"n": list(range(begin, begin + len(block)))}, block, update_maps=False)
+                for begin in range(0, rows, 100_000):
+                    block = vectors[begin : begin + 100_000]
+                    dataset.add_data({"n": list(range(begin, begin + len(block)))}, block, update_maps=False)
                 dataset.close()
                 first = str(root)
             out = args.workdir / f"xy-{system}-{rows}.npy"
