@@ -34,7 +34,7 @@ class Settings:
     threads: int | None
     """GNOMONIC_THREADS: CPU threads of an engine; default is the CPU quota of this process."""
     api_url: str | None
-    """GNOMONIC_API_URL: the server that remote inference uses."""
+    """GNOMONIC_API_URL: the server that remote inference uses, and that datasets without a root= are on."""
     api_key: str | None
     """GNOMONIC_API_KEY: the key sent to that server."""
 

@@ -24,7 +24,12 @@ from gnomonic.atlas.progress import Progress
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 
-TOPICS = ("whale ocean fish reef", "train station rail engine", "violin piano orchestra opera", "bread oven flour yeast")
+TOPICS = (
+    "whale ocean fish reef",
+    "train station rail engine",
+    "violin piano orchestra opera",
+    "bread oven flour yeast",
+)
 CHUNK_ROWS = 64
 STAGES = ("embeddings", "neighbors", "projection", "topics", "duplicates", "quality", "tiles")
 
@@ -58,7 +63,7 @@ def _texts(count: int, seed: int) -> list[str]:
 # -- in a process of its own ----------------------------------------------------------------------------------------
 
 
-def serve() -> None:
+def _serve() -> None:
     """Do what each line of the input says in a fork, and print the signal that ended it."""
     import lancedb  # noqa: F401 - once, before the forks
 
@@ -111,7 +116,7 @@ def _die(*_: Any) -> None:
 def killed() -> Iterator[Callable[[Path, str, str], None]]:
     """Does something with a dataset in another process, which dies at a stage."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", "from tests.atlas.test_kills import serve; serve()"],
+        [sys.executable, "-W", "ignore", "-c", "from tests.atlas.test_kills import _serve; _serve()"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

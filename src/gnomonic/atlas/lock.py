@@ -19,7 +19,7 @@ from gnomonic.errors import DatasetError
 __all__ = ["hold", "try_hold"]
 
 _RETRY_S = 0.02
-_MAX_RETRY_S = 0.1
+_MAX_RETRY_S = 0.05
 _NOTE_AT = 1
 """Where the note on the holder begins: Windows forbids reading locked bytes, so the lock is on the byte before it."""
 

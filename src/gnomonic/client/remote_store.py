@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gnomonic.atlas.rows import check_ids, check_vectors
 from gnomonic.client.remote_api import RemoteApi, id_chunks, pages
-from gnomonic.errors import DatasetError, GnomonicError
+from gnomonic.errors import DatasetError, GnomonicError, TooLargeError
 
 __all__ = ["RemoteStore"]
 
@@ -96,18 +96,28 @@ class RemoteStore:
         # Rows that are sent twice would be there twice, or be told of as if they had been there before.
         again = on_conflict == "replace" and id_field in table.column_names
         query = {"on_conflict": on_conflict, **_LATER}
-        for span in _spans(table, vectors, blobs, range(count), _BATCH_BYTES):
+        waiting = [*_spans(table, vectors, blobs, range(count), _BATCH_BYTES)]
+        while waiting:
+            span = waiting.pop(0)
             try:
                 part = _joined(table, vectors, blobs, span)
                 added += self._api.send("POST", (*self._place, "rows"), part, query, again=again)["ids"]
-            except GnomonicError as error:
-                if span.start:
+            except TooLargeError as error:
+                if len(span) < 2:
                     self._undo(error, span.start, added if on_conflict == "error" else None)
+                    raise
+                # The server takes less at a time.
+                middle = span.start + len(span) // 2
+                waiting[:0] = [range(span.start, middle), range(middle, span.stop)]
+            except GnomonicError as error:
+                self._undo(error, span.start, added if on_conflict == "error" else None)
                 raise
         return added
 
     def _undo(self, error: GnomonicError, rows: int, added: list[Any] | None) -> None:
         """Take out what was added before an error, and say so in it."""
+        if not rows:
+            return
         told = f"the {rows:,} rows before it were added"
         if added is not None:
             try:

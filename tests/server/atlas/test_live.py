@@ -11,6 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
+from gnomonic import AtlasDataset, map_data
+from gnomonic.client import remote
+from gnomonic.errors import AuthenticationError, DatasetNotFoundError, TooLargeError
 from gnomonic.server.auth import create_key
 from tests.server.live import LiveServer, running
 
@@ -75,6 +78,36 @@ def test_a_map_from_rows_to_search(server: LiveServer, keys: dict[str, str]) -> 
         assert client.get("/health").json()["status"] == "ok"
         parquet = client.post(f"{_D}/maps/current/export", json={})
         assert parquet.content[:4] == b"PAR1"
+
+
+@pytest.fixture
+def _pointed(server: LiveServer, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the package work on the server."""
+    monkeypatch.setenv("GNOMONIC_API_URL", server.url)
+    monkeypatch.setenv("GNOMONIC_API_KEY", keys["ours"])
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(remote, "_kept", {})
+    yield
+    for client in remote._kept.values():
+        client.close()
+
+
+@pytest.mark.usefixtures("_pointed")
+def test_the_package_itself_as_client(keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    made = map_data(embeddings=vectors, identifier="by-package")
+    assert made.dataset.identifier == "ours/by-package"
+    assert made.embeddings.vector_search(vectors[:3], k=1)[0] == [["0"], ["1"], ["2"]]
+    assert len(made.embeddings.tb) == len(made.trust) == len(made.topics.tb) == 30
+    with pytest.raises(TooLargeError):
+        made.dataset.add_data([{"text": np.random.default_rng(1).bytes(800_000).hex()}], vectors[:1])
+    monkeypatch.setenv("GNOMONIC_API_KEY", keys["theirs"])
+    with pytest.raises(DatasetNotFoundError):
+        AtlasDataset("ours/by-package", create=False)
+    monkeypatch.setenv("GNOMONIC_API_KEY", "nk-wrong")
+    with pytest.raises(AuthenticationError):
+        AtlasDataset("by-package")
+    made.dataset.delete()
 
 
 def test_keys_have_organisations(server: LiveServer, keys: dict[str, str]) -> None:
