@@ -63,20 +63,7 @@ def grow_map(
         return build_map(
             folder, store, plan, dataset_id=dataset_id, previous=previous, embed=embed, on_progress=on_progress
         )
-    key = f"{previous.record.id} {version}"
-    stages = [embeddings]
-    stages.append(vectors_stage(cache, "neighbors", key, grown.write_neighbors))
-    graph = NeighborGraph.load(stages[-1].folder)
-    grown.graph = graph
-    stages.append(vectors_stage(cache, "projection", key, grown.write_projection))
-    stages.append(vectors_stage(cache, "topics", key, grown.write_topics))
-
-    def write_duplicates(into: Path) -> None:
-        if plan.duplicates.tag_duplicates:
-            find_duplicates(graph, grown.vectors, plan.duplicates).save(into)
-
-    stages.append(vectors_stage(cache, "duplicates", key, write_duplicates))
-    stages.append(vectors_stage(cache, "quality", key, grown.write_quality))
+    stages = [embeddings, *grown.stages(cache, plan, f"{previous.record.id} {version}")]
     stages.append(tile_stage(cache, store, stages, version=version, on_progress=on_progress))
     record = previous.record
     published = publish_map(
@@ -117,6 +104,23 @@ class _Growth:
         self._to_new = np.full(previous.record.rows, -1, dtype=np.int32)
         self._to_new[self._old] = self.kept
         self.graph: NeighborGraph | None = None
+
+    def stages(self, cache: StageCache, plan: MapPlan, key: str) -> list[Stage]:
+        """Return the stages between the vectors and the tiles."""
+        neighbors = vectors_stage(cache, "neighbors", key, self.write_neighbors)
+        graph = self.graph = NeighborGraph.load(neighbors.folder)
+
+        def write_duplicates(into: Path) -> None:
+            if plan.duplicates.tag_duplicates:
+                find_duplicates(graph, self.vectors, plan.duplicates).save(into)
+
+        return [
+            neighbors,
+            vectors_stage(cache, "projection", key, self.write_projection),
+            vectors_stage(cache, "topics", key, self.write_topics),
+            vectors_stage(cache, "duplicates", key, write_duplicates),
+            vectors_stage(cache, "quality", key, self.write_quality),
+        ]
 
     def write_neighbors(self, into: Path) -> None:
         """Carry the lists over and ask for those of the new rows among all."""
