@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gnomonic.atlas import map_folder
+from gnomonic.atlas import map_folder, row_state
 from gnomonic.atlas.dataset import Dataset
 from gnomonic.atlas.embedding import EncodedChunk
 from gnomonic.atlas.lock import hold
@@ -132,6 +132,21 @@ def test_rows_that_come_while_a_map_is_built(dataset: Dataset) -> None:
     assert (len(dataset), dataset.get_map().record.rows) == (61, 60)
     dataset.update_indices()
     assert dataset.get_map().record.rows == 61
+
+
+def test_rows_change_often_while_a_map_is_built(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version that the build reads is neither forgotten nor cleaned up."""
+    monkeypatch.setattr(row_state, "_MAX_VERSIONS", 3)
+    dataset.delete_data(["0"])
+    changed: list[int] = []
+
+    def on_progress(report: Progress) -> None:
+        if report.stage == "projection" and not changed:
+            changed.extend(dataset.delete_data([str(row)]) for row in range(1, 10))
+            dataset.store.optimize(keep_s=0)
+
+    assert dataset.create_index(seed=2, on_progress=on_progress).record.rows == 59
+    assert (len(changed), len(dataset.get_map().ids)) == (9, 50)
 
 
 def test_who_builds_second_is_told(dataset: Dataset) -> None:

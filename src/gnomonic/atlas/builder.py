@@ -14,7 +14,7 @@ from gnomonic.atlas.build import EmbedTexts, MapPlan, build_map
 from gnomonic.atlas.encoders import Encoders
 from gnomonic.atlas.growth import grow_map
 from gnomonic.atlas.home import DatasetHome
-from gnomonic.atlas.lock import hold, try_hold
+from gnomonic.atlas.lock import BUILD_LOCK, hold, try_hold
 from gnomonic.atlas.map_folder import MapFolder, current_map, list_maps, readable_map
 from gnomonic.atlas.planning import plan_again
 from gnomonic.atlas.progress import OnProgress
@@ -148,7 +148,7 @@ class MapBuilder:
 
     @property
     def _lock(self) -> Path:
-        return self._home.folder / "build.lock"
+        return self._home.folder / BUILD_LOCK
 
     @property
     def _name(self) -> str:

@@ -324,15 +324,19 @@ class LanceStore:
         """Return a version for reading; the last few used stay open."""
         state = self._state()
         number = state.version if version is None else version
-        if number != state.version and all(known.number != number for known in state.versions):
-            raise DatasetError(
-                f"the rows have no version {number} any more; the oldest is {min(v.number for v in state.versions)}"
-                if state.versions else f"the rows have no version {number}"
-            )  # fmt: skip
+        # Not all old versions are listed, but for a while they are there.
+        unlisted = bool(state.versions) and 0 < number < state.versions[0].number
+        if number != state.version and not unlisted and all(known.number != number for known in state.versions):
+            raise _gone(number, state)
         with self._lock:
             found = self._snapshots.pop(number, None)
             if found is None:
-                table = None if number == 0 else lance_table(self._folder, state, version=number)
+                try:
+                    table = None if number == 0 else lance_table(self._folder, state, version=number)
+                except DatasetError as error:
+                    if unlisted:
+                        raise _gone(number, state) from error
+                    raise
                 found = Snapshot(table, state, path=self._folder / "rows.lance")
             self._snapshots[number] = found
             while len(self._snapshots) > _OPEN_VERSIONS:
@@ -369,6 +373,13 @@ class LanceStore:
             return [None] * len(rows)
         found: list[bytes | None] = snapshot.take(rows, [name]).column(0).to_pylist()
         return found
+
+
+def _gone(number: int, state: RowState) -> DatasetError:
+    if not state.versions:
+        return DatasetError(f"the rows have no version {number}")
+    oldest = min(version.number for version in state.versions)
+    return DatasetError(f"the rows have no version {number} any more; the oldest is {oldest}")
 
 
 def _whole(values: list[int | None], kind: pa.DataType) -> pa.Array:

@@ -16,7 +16,10 @@ from pathlib import Path
 
 from gnomonic.errors import DatasetError
 
-__all__ = ["hold", "try_hold"]
+__all__ = ["BUILD_LOCK", "held_since", "hold", "try_hold"]
+
+BUILD_LOCK = "build.lock"
+"""File of a dataset's folder whose lock is held while a map is built."""
 
 _RETRY_S = 0.02
 _MAX_RETRY_S = 0.05
@@ -59,6 +62,17 @@ def try_hold(path: Path, *, wait_s: float) -> Iterator[bool]:
             return
         with _signed(descriptor):
             yield True
+
+
+def held_since(path: Path) -> float | None:
+    """Return when the one who holds the lock of a file took it, in seconds since 1970; None where nobody holds it."""
+    if not path.is_file():
+        return None
+    with _opened(path) as descriptor:
+        if _try_lock(descriptor):
+            _unlock(descriptor)
+            return None
+        return os.fstat(descriptor).st_mtime
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gnomonic.atlas.lock import hold
+from gnomonic.atlas.lock import BUILD_LOCK, held_since, hold
 from gnomonic.atlas.row_batches import RowBatches, vector_array
 from gnomonic.atlas.row_bitmaps import distinct
 from gnomonic.atlas.row_state import RowState, read_state, write_state
@@ -32,6 +33,8 @@ _LOCK = "rows.lock"
 _WAIT_S = 60.0
 _BLOCK_ROWS = 8192
 _DELETE_ROWS = 10_000
+_BEFORE_BUILD_S = 60.0
+"""Clocks of files are coarse."""
 _LARGE_WRITE = 100_000
 """Rows that make a file worth its own."""
 _INDEX_IDS_ABOVE = 100_000
@@ -340,6 +343,9 @@ class Writer:
         if self._table is None:
             return
         self._table.checkout_latest()
+        if (building := held_since(self._folder / BUILD_LOCK)) is not None:
+            # Of the version that was the newest when it began, however long ago that is.
+            keep_s = max(keep_s, time.time() - building + _BEFORE_BUILD_S)
         join_files(self._table, self._state.versions, keep_s)
         there = {int(version["version"]) for version in self._table.list_versions()}
         versions = tuple(version for version in self._state.versions if version.number in there)

@@ -39,12 +39,17 @@ def map(
     from gnomonic.cli.map_progress import MapProgress
     from gnomonic.cli.mapping import load_rows, show_estimate, show_map
     from gnomonic.client.datasets import LocalDataset
-    from gnomonic.errors import DatasetNotFoundError
+    from gnomonic.errors import DatasetNotFoundError, InputError
 
     table = read_table(input)
     given = None if vectors is None else read_vectors(vectors)
     column = None if given is not None and field is None else choose_field(table, field)
-    name = name or input.name.split(".")[0]
+    if id_field is not None and id_field not in table.column_names:
+        raise InputError(f"there is no column {id_field!r}; the columns are: {', '.join(table.column_names)}")
+    if given is not None and len(given) != table.num_rows:
+        raise InputError(f"{vectors} holds {len(given):,} vectors and {input.name} {table.num_rows:,} rows")
+    # "." and ".." have no name of their own.
+    name = name or input.resolve().name.lstrip(".").split(".")[0]
     if replace:
         with contextlib.suppress(DatasetNotFoundError):
             LocalDataset(name, root=data_dir, create=False).delete()

@@ -23,18 +23,35 @@ def load_rows(dataset: Any, table: Any, vectors: Any, path: Path, progress: MapP
     from gnomonic.errors import InputError
 
     there = dataset.total_datums
-    if there == table.num_rows and dataset.description == f"made from {path.name}":
+    if there == table.num_rows and dataset.description == f"made from {path.name}" and _has_rows(dataset, table):
         progress.console.print(
             f"{dataset.identifier} has these {there:,} rows already; going on with them", markup=False
         )
         return
     if there:
         raise InputError(
-            f"dataset {dataset.identifier} has {there:,} rows already and {path.name} holds {table.num_rows:,}",
+            f"dataset {dataset.identifier} has {there:,} rows, others than the {table.num_rows:,} of {path.name}",
             hint="choose another --name, or delete it with --replace",
         )
     dataset.add_data(table, vectors, update_maps=False)
     progress.console.print(f"{path.name}: {table.num_rows:,} rows, {len(table.column_names)} columns", markup=False)
+
+
+def _has_rows(dataset: Any, table: Any) -> bool:
+    """Whether a dataset has the rows of a table, in order."""
+    from gnomonic.atlas.rows import to_table
+
+    given = to_table(table)
+    if not set(given.column_names) <= set(dataset.dataset_fields):
+        return False
+    done = 0
+    for batch in dataset.store.scan(given.column_names):
+        for name, column in zip(given.column_names, batch.columns, strict=True):
+            # As lists, since NaN is a value like any other here and dictionaries differ from batch to batch.
+            if repr(column.to_pylist()) != repr(given[name].slice(done, batch.num_rows).to_pylist()):
+                return False
+        done += batch.num_rows
+    return bool(done == given.num_rows)
 
 
 def show_estimate(progress: MapProgress, table: Any, vectors: Any, field: str | None, model: str | None) -> None:

@@ -50,7 +50,8 @@ def search(
             console.print(encoder.dumps(row, ensure_ascii=False, default=str), soft_wrap=True)
         return
     for row in found.to_pylist():
-        score = row.pop("_score")
+        # Scores come last; they are called otherwise where the user has a column of that name.
+        score = row.pop(found.column_names[-1])
         values = " · ".join(_short(value) for value in row.values() if value is not None)
         console.print(f"{score:7.3f}  {values}", soft_wrap=True)
     if not found.num_rows:
