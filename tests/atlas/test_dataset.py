@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gnomonic.atlas.dataset import Dataset
-from gnomonic.atlas.embedding import EncodedChunk
+from gnomonic.atlas.embedding import PROBE, EncodedChunk
 from gnomonic.atlas.options import EmbedOptions
 from gnomonic.errors import DatasetError, DatasetNotFoundError, InputError
 
@@ -21,17 +21,21 @@ class Hashing:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.shift = 0
+        """Another number is another model."""
 
     def model_of(self, modality: str, options: EmbedOptions) -> str:
         return options.model or "hashing"
 
     def open(self, modality: str, options: EmbedOptions) -> Any:
         def encode(values: list[Any], /) -> EncodedChunk:
-            self.seen += values
+            self.seen += [value for value in values if value != PROBE]
             made = np.zeros((len(values), 64), dtype=np.float32)
             for row, value in enumerate(values):
                 for word in value.split():
-                    made[row] += np.random.default_rng(sum(map(ord, word)) * 7919 + len(word)).normal(size=64)
+                    made[row] += np.random.default_rng(sum(map(ord, word)) * 7919 + len(word) + self.shift).normal(
+                        size=64
+                    )
             norms = np.linalg.norm(made, axis=1, keepdims=True)
             return EncodedChunk(vectors=made / np.where(norms, norms, 1))
 
@@ -137,6 +141,20 @@ def test_only_new_texts_are_embedded_again(tmp_path: Path) -> None:
     assert len(encoders.seen) == 50
     dataset.add_data({"text": ["whale n900", *_texts(2)]})
     assert encoders.seen[50:] == ["whale n900"]
+
+
+def test_a_model_that_was_trained_again_embeds_everything_again(tmp_path: Path) -> None:
+    encoders = Hashing()
+    dataset = Dataset("trained", root=tmp_path, encoders=encoders)
+    dataset.add_data({"text": _texts(60)})
+    before = np.asarray(dataset.create_index(indexed_field="text", topic_model=False).embeddings.latent)
+    encoders.shift = 1
+    encoders.seen.clear()
+    dataset.add_data({"text": ["whale n900"]})
+    assert len(encoders.seen) == 61
+    after = np.asarray(dataset.get_map().embeddings.latent)
+    assert after.shape == (61, 64)
+    assert not np.allclose(before, after[:60], atol=0.1)
 
 
 def test_changed_and_deleted_rows(tmp_path: Path) -> None:

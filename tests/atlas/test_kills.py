@@ -45,7 +45,7 @@ class Words:
 
     def open(self, modality: str, options: EmbedOptions) -> Any:
         def encode(values: list[Any], /) -> EncodedChunk:
-            self.seen += values
+            self.seen += [value for value in values if value != embedding.PROBE]
             made = np.zeros((len(values), 24), dtype=np.float32)
             for row, value in enumerate(values):
                 for word in value.split():

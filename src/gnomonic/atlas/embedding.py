@@ -25,8 +25,13 @@ from gnomonic.atlas.stages import Stage, StageCache
 from gnomonic.atlas.store import Store
 from gnomonic.errors import DatasetError
 
-__all__ = ["Encode", "EncodedChunk", "Source", "embed_rows"]
+__all__ = ["PROBE", "Encode", "EncodedChunk", "Source", "embed_rows", "is_same_model"]
 
+PROBE = "A gnomon casts the shadow that tells the hour."
+"""Embedded before the rows are."""
+_PROBE_STEPS = 500
+_PROBE_DIFFERS = 2e-3
+"""Threads and batches change a value of a unit vector by far less, training by far more."""
 _CHUNK_ROWS = 1024
 """Rows between two saves of finished work."""
 _STEP_ROWS = 256
@@ -87,6 +92,11 @@ def embed_rows(
         "task_type": source.options.task_type,
         "dimensionality": source.options.dimensionality,
     }
+    probe = _probe(source)
+    if probe is not None:
+        settings["probe"] = hashlib.blake2b(
+            np.round(probe * _PROBE_STEPS).astype(np.int16).tobytes(), digest_size=8
+        ).hexdigest()
     of_version = {**settings, "version": version}
     if source.encode is None:
 
@@ -94,16 +104,33 @@ def embed_rows(
             _copy_given(folder, store, version, on_progress)
 
         return cache.run("embeddings", settings=of_version, inputs=[], compute=copy)
-    known = _known(reuse, source)
+    known = _known(reuse, source) if is_same_model(reuse, probe) else None
     # Rows that come between a build that was killed and the next are no reason to embed the others again.
     chunks = cache.workshop("embeddings", settings=settings)
 
     def embed(folder: Path) -> None:
         _Embedding((folder, chunks), store, source, version, known, on_progress).run()
+        if probe is not None:
+            np.save(folder / "probe.npy", probe)
 
     stage = cache.run("embeddings", settings=of_version, inputs=[], compute=embed)
     shutil.rmtree(chunks, ignore_errors=True)
     return stage
+
+
+def _probe(source: Source) -> NDArray[np.float32] | None:
+    """Return the vector of a fixed text: it tells models of one name apart, such as a folder that was trained again."""
+    if source.encode is None or source.modality != "text":
+        return None
+    return np.asarray(source.encode([PROBE]).vectors[0], dtype=np.float32)
+
+
+def is_same_model(made: MapFolder | None, probe: NDArray[np.float32] | None) -> bool:
+    """Return whether a map's vectors are of the model that gives this probe; True where there is nothing to compare."""
+    if made is None or probe is None or not (made.folder / "embeddings" / "probe.npy").is_file():
+        return True
+    before = np.asarray(made.array("embeddings/probe"))
+    return before.shape == probe.shape and bool(np.allclose(before, probe, atol=_PROBE_DIFFERS))
 
 
 def _copy_given(folder: Path, store: Store, version: int, on_progress: OnProgress) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gnomonic.atlas.build import EmbedTexts, MapPlan, build_map, load_graph, publish_map, tile_stage, vectors_stage
 from gnomonic.atlas.duplicates import find_duplicates
-from gnomonic.atlas.embedding import embed_rows
+from gnomonic.atlas.embedding import embed_rows, is_same_model
 from gnomonic.atlas.map_folder import MapFolder, remove_grown
 from gnomonic.atlas.neighbors import NeighborGraph, query_neighbors
 from gnomonic.atlas.placement import place
@@ -90,6 +90,10 @@ class _Growth:
         self.vectors: NDArray[Any] = np.load(embeddings.folder / "vectors.npy", mmap_mode="r")
         at = previous.positions_of(self.rows)
         carried = np.flatnonzero(at >= 0)
+        probe = embeddings.folder / "probe.npy"
+        if not is_same_model(previous, np.load(probe) if probe.is_file() else None):
+            # Vectors of two models are not to be compared, so nothing is carried over.
+            carried = carried[:0]
         if (embeddings.folder / "hashes.npy").is_file():
             same = (
                 np.load(embeddings.folder / "hashes.npy")[carried] == previous.array("embeddings/hashes")[at[carried]]
