@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def main() -> None:
     parser = harness.common_parser(__doc__.splitlines()[0])
     parser.add_argument("--articles", type=int, default=12_000, help="how many articles")
     args = parser.parse_args()
+    # The result tells the command, and not where things are on this machine.
+    sys.argv = ["FOLDER" if word == str(args.workdir) else word for word in sys.argv]
     from gnomonic.cli.docstrings import read_docstrings
 
     corpora = {"docstrings": _long([one.text for one in read_docstrings()])}
