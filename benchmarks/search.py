@@ -289,7 +289,6 @@ def main() -> None:
                 "p99_ms": m.milliseconds(99),
                 "build_s": m.build_s,
                 "effort": m.effort,
-                "seconds": m.seconds,
             }
             for m in measured
         ],

@@ -35,7 +35,7 @@ def wait(dataset):
 
 def embeddings():
     """Vectors, by ids of the user's own, in several shards."""
-    n = 6001
+    n = 12_000
     words = ("apples and pears", "the deep blue sea", "tall stone towers")
     data = [{"id": f"row-{i}", "text": f"{words[i % 3]} {i}", "year": 1900 + i % 100} for i in range(n)]
     dataset = atlas.map_data(
