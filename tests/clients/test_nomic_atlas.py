@@ -29,7 +29,15 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 
 @pytest.fixture(scope="module")
 def server(keys: tuple[Path, str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    options = ("--no-access-log", "--api-keys", keys[0], "--atlas-model", "gnomonic-embed-text-mini")
+    options = (
+        "--no-access-log",
+        "--api-keys",
+        keys[0],
+        "--atlas-model",
+        "gnomonic-embed-text-mini",
+        "--atlas-images",
+        "appearance",
+    )
     with running(*options, "--data-dir", tmp_path_factory.mktemp("data")) as live:
         yield live
 
@@ -78,10 +86,12 @@ def test_texts_are_embedded_by_the_server(
     assert _do(python, server, keys[1], tmp_path, "texts")["gone"]
 
 
-def test_images_are_kept_and_their_index_is_refused(
+def test_images_are_mapped_by_their_looks(
     python: str, server: LiveServer, keys: tuple[Path, str, str], tmp_path: Path
 ) -> None:
-    assert "no model of this server embeds images" in _do(python, server, keys[1], tmp_path, "images")["refused"]
+    near = _do(python, server, keys[1], tmp_path, "images")["neighbors"]
+    assert near[0] == "k0"
+    assert near.index("k1") < near.index("k5")  # the shades go from black to red
 
 
 def test_a_refused_upload_is_told_with_the_index(

@@ -46,6 +46,9 @@ def serve(
     atlas_model: Annotated[
         str | None, typer.Option(help="Embeds fields of datasets whatever model is asked for.")
     ] = None,
+    atlas_images: Annotated[
+        str | None, typer.Option(help="appearance: map images by colours and edges, whatever model is asked for.")
+    ] = None,
     atlas_jobs: Annotated[int, typer.Option(min=1, help="Maps built at once.")] = 1,
     max_upload_mb: Annotated[float, typer.Option(help="Longest upload of rows in MiB.")] = 256,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network for a model.")] = False,
@@ -57,7 +60,8 @@ def serve(
 
     config = configure(
         offline=offline, max_body_mb=max_body_mb, max_upload_mb=max_upload_mb, data_dir=data_dir,
-        atlas_model=atlas_model, atlas_jobs=atlas_jobs, max_model_memory_gb=max_model_memory_gb,
+        atlas_model=atlas_model, atlas_images=atlas_images, atlas_jobs=atlas_jobs,
+        max_model_memory_gb=max_model_memory_gb,
         host=host, port=port, models=model, api_keys=api_keys, workers=workers, threads=threads, device=device,
         precision=precision, max_texts=max_texts, max_request_tokens=max_request_tokens, deadline_s=deadline,
         max_queue_tokens=max_queue_tokens, max_connections=max_connections, drain_s=drain_seconds,

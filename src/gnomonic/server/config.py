@@ -54,6 +54,8 @@ class ServeConfig:
     """Datasets and maps; None: that of the settings."""
     atlas_model: str | None = None
     """The model that embeds fields of datasets whatever a client asks for; None: only what is offered by its name."""
+    atlas_images: str | None = None
+    """"appearance" maps images by colours and edges, whatever model a client asks for; None: they are not mapped."""
     atlas_jobs: int = 1
     """Maps built at once."""
     max_upload_bytes: int = 256 << 20
@@ -74,6 +76,8 @@ class ServeConfig:
         for name in ("deadline_s", "head_timeout_s", "body_timeout_s", "drain_s", "batch_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: {getattr(self, name)} is not above 0 seconds")
+        if self.atlas_images not in (None, "appearance"):
+            raise ConfigError(f"atlas_images: {self.atlas_images!r} is unknown; choose appearance, or leave it out")
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port: {self.port} is no port; choose 1 to 65535, or 0 for any free one")
 

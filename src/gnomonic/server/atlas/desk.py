@@ -29,6 +29,8 @@ class DeskOptions:
     """Names of the offered models → catalog names or folders, the default first."""
     forced: str | None = None
     """The model that embeds fields whatever is asked for."""
+    images: str | None = None
+    """What embeds images whatever is asked for."""
     why_absent: Callable[[str], str | None] = lambda _: None
     """Tells why the model of a name cannot be opened on this machine; None where it can."""
     max_upload_bytes: int = 256 << 20
@@ -47,7 +49,7 @@ class Desk:
         """
         self.options = options
         self.queue = queue
-        self.models = OfferedModels(sources=options.sources, forced=options.forced)
+        self.models = OfferedModels(sources=options.sources, forced=options.forced, images=options.images)
         self.encoders = ServedEncoders(self.models, encode)
         self.datasets = Datasets(options.root, self.encoders)
 

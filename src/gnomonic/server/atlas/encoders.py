@@ -30,6 +30,8 @@ class OfferedModels:
     """Name → catalog name or folder; the first is the default."""
     forced: str | None = None
     """The one that embeds fields whatever a client asks for; None to refuse others."""
+    images: str | None = None
+    """What embeds images whatever a client asks for; None to refuse them."""
 
     def resolve(self, asked: str | None) -> str:
         """Return the name of the model that embeds a field.
@@ -70,10 +72,13 @@ class ServedEncoders:
             InputError: images, which no model here embeds.
             UnknownModelError: the model is not offered.
         """
+        if modality == "image" and self._models.images is not None:
+            return self._models.images
         if modality != "text":
             raise InputError(
                 f"no model of this server embeds {modality}s",
-                hint="embed them elsewhere and upload the vectors with the rows",
+                hint="embed them elsewhere and upload the vectors with the rows, or start the server with "
+                "--atlas-images appearance, which goes by colours and edges",
             )
         return self._models.resolve(options.model)
 
@@ -85,11 +90,19 @@ class ServedEncoders:
         """
         name = self.model_of(modality, options)
         settled = replace(options, model=name)
+        if modality == "image":
+            return _encode_images
 
         def encode(values: list[Any], /) -> EncodedChunk:
             return self._encode(name, values, settled)
 
         return encode
+
+
+def _encode_images(values: list[Any], /) -> EncodedChunk:
+    from gnomonic.inference.appearance import encode_appearance
+
+    return EncodedChunk(vectors=encode_appearance(values))
 
 
 def encode_by_service(service: Service, loop: asyncio.AbstractEventLoop) -> EncodeWith:

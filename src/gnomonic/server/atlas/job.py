@@ -109,7 +109,7 @@ def run(folder: Path, job_id: str, root: Path, encoders: Callable[[], Encoders])
 def _encoders(config: dict[str, Any]) -> Encoders:
     from gnomonic.server.atlas.encoders import OfferedModels, ServedEncoders, encode_in_process
 
-    models = OfferedModels(sources=config["sources"], forced=config["forced"])
+    models = OfferedModels(sources=config["sources"], forced=config["forced"], images=config["images"])
     encode = encode_in_process(
         models.sources, device=config["device"], precision=config["precision"], threads=config["threads"]
     )

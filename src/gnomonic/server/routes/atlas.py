@@ -76,8 +76,9 @@ class AtlasRoutes:
     @property
     def warning(self) -> str | None:
         """What Nomic's client is told when it asks who it is."""
-        forced = self._forced
-        return None if forced is None else f"fields of datasets are embedded with {forced}, whatever model is asked for"
+        by = {"fields": self._forced, "images": self._config.atlas_images}
+        said = [f"{what} of datasets are embedded with {name}" for what, name in by.items() if name is not None]
+        return f"{' and '.join(said)}, whatever model is asked for" if said else None
 
     def add_to(self, add: Callable[..., None]) -> None:
         """Add the routes."""
@@ -153,6 +154,7 @@ class AtlasRoutes:
             root=self._root,
             sources=self._sources,
             forced=self._forced,
+            images=self._config.atlas_images,
             why_absent=self._why_absent,
             max_upload_bytes=self._limits.max_bytes,
         )
@@ -165,7 +167,12 @@ class AtlasRoutes:
         import json
 
         config = self._config
-        told = {"root": str(self._root), "sources": self._sources, "forced": self._forced}
+        told = {
+            "root": str(self._root),
+            "sources": self._sources,
+            "forced": self._forced,
+            "images": config.atlas_images,
+        }
         return json.dumps({**told, "device": config.device, "precision": config.precision, "threads": config.threads})
 
     def _why_absent(self, name: str) -> str | None:
