@@ -51,9 +51,9 @@ docs: $(VENV)/.dev ## rebuild the generated parts of README and docs/reference
 clean: ## remove the environment and what tools leave behind
 	rm -rf $(VENV) $(VENV)-clients build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# The stamps make set-up happen once, and again when pyproject.toml changes. A stamp is written last, so an
+# The stamps make set-up happen once, and again when pyproject.toml or a kernel changes. A stamp is written last, so an
 # interrupted set-up is simply done again.
-$(VENV)/.base: pyproject.toml
+$(VENV)/.base: pyproject.toml hatch_build.py $(wildcard src/gnomonic/atlas/kernels/*.cpp src/gnomonic/atlas/kernels/*.h)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Gnomonic needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .

@@ -207,6 +207,15 @@ def test_odd_vectors(tmp_path: Path, vectors: np.ndarray) -> None:
     assert np.isfinite(np.asarray(made.folder.xy)).all()
 
 
+def test_a_search_takes_one_query(dataset: Dataset) -> None:
+    dataset.add_data(embeddings=_clustered(20))
+    made = dataset.create_index()
+    with pytest.raises(InputError, match="give one of query, vector, id, not none"):
+        made.search()
+    with pytest.raises(InputError, match="not query and id"):
+        made.search("whale", id="3")
+
+
 def test_a_map_needs_rows_and_a_field(dataset: Dataset) -> None:
     with pytest.raises(InputError, match="no rows"):
         dataset.create_index()

@@ -7,7 +7,7 @@ from typing import Any
 
 from gnomonic.errors import InputError
 
-__all__ = ["free_name", "listed"]
+__all__ = ["check_one_query", "free_name", "listed"]
 
 
 def listed(values: Iterable[Any], what: str) -> list[Any]:
@@ -19,6 +19,17 @@ def listed(values: Iterable[Any], what: str) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InputError(f"{what} is {values!r}; give a list")
     return list(values)
+
+
+def check_one_query(**given: Any) -> None:
+    """Check that one of a search's queries was given.
+
+    Raises:
+        InputError: none or several were; names them.
+    """
+    there = [name for name, value in given.items() if value is not None]
+    if len(there) != 1:
+        raise InputError(f"give one of {', '.join(given)}, not {' and '.join(there) or 'none'}")
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

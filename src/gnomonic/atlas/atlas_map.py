@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gnomonic.atlas.arguments import free_name, listed
+from gnomonic.atlas.arguments import check_one_query, free_name, listed
 from gnomonic.atlas.living import Living
 from gnomonic.atlas.map_folder import MapFolder, MapRecord
 from gnomonic.atlas.map_topics import MapTopics
@@ -187,9 +187,7 @@ class AtlasMap:
         Raises:
             InputError: no query or several, an unknown mode, column, topic or condition.
         """
-        given = [name for name, value in (("query", query), ("vector", vector), ("id", id)) if value is not None]
-        if len(given) != 1:
-            raise InputError(f"give one of query, vector and id, not {' and '.join(given) or 'none'}")
+        check_one_query(query=query, vector=vector, id=id)
         engine = self.search_engine
         columns = None if columns is None else listed(columns, "columns")
         topics = None if topics is None else listed(topics, "topics")

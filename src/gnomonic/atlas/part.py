@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["Part"]
 
 
-class Part:
+class Part(ABC):
     """A view of a map as a table."""
 
     def __init__(self, atlas_map: AtlasMap) -> None:
         self._map = atlas_map
 
     @property
+    @abstractmethod
     def tb(self) -> pa.Table:
         """The table."""
-        raise NotImplementedError
 
     @property
     def df(self) -> Any:

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gnomonic.atlas.arguments import listed
+from gnomonic.atlas.arguments import check_one_query, listed
 from gnomonic.atlas.atlas_map import AtlasMap
 from gnomonic.client.remote_api import as_queries, joined, pages, plain_ids
 from gnomonic.client.remote_parts import RemoteData, RemoteDuplicates, RemoteEmbeddings, RemoteTags, RemoteTopics
-from gnomonic.errors import DatasetError, InputError
+from gnomonic.errors import DatasetError
 
 if TYPE_CHECKING:
     from gnomonic.atlas.map_folder import MapRecord
@@ -151,9 +151,7 @@ class RemoteMap(AtlasMap):
         Raises:
             InputError: no query or several, an unknown mode, column, topic or condition.
         """
-        given = [name for name, value in (("query", query), ("vector", vector), ("id", id)) if value is not None]
-        if len(given) != 1:
-            raise InputError(f"give one of query, vector and id, not {' and '.join(given) or 'none'}")
+        check_one_query(query=query, vector=vector, id=id)
         told = {
             "query": query,
             "vector": None if vector is None else as_queries(vector, 1).tolist(),
