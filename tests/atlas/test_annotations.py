@@ -39,6 +39,14 @@ def test_tags_keep_numbers_of_any_size(notes: Annotations) -> None:
     assert notes.tags_of(1) == []
 
 
+def test_the_rows_that_a_change_changed(notes: Annotations) -> None:
+    assert notes.give("good", np.array([70_000, 1, 1])).tolist() == [1, 70_000]
+    assert notes.give("good", np.array([1, 2, 70_000])).tolist() == [2]
+    assert notes.give("good", np.array([1])).tolist() == notes.take("good", np.array([5])).tolist() == []
+    assert notes.take("good", np.array([70_000, 5, 2])).tolist() == [2, 70_000]
+    assert notes.rows_of("good").tolist() == [1]
+
+
 def test_tags_outlive_the_process(notes: Annotations, tmp_path: Path) -> None:
     notes.add("ünïcode '\"; drop", np.arange(3))
     notes.close()

@@ -47,7 +47,7 @@ def test_a_mistake_leaves_no_dataset_behind(table: Path) -> None:
     np.save(table.parent / "v.npy", np.zeros((29, 6), dtype=np.float32))
     code, said = _map(table, "--id-field", "key")
     assert code == 2
-    assert "29 vectors and birds.csv 30 rows" in said
+    assert "29 vectors and birds.csv has 30 rows" in said
     assert not (table.parent / "data" / "datasets").exists()
 
 
@@ -61,3 +61,23 @@ def test_the_folder_one_is_in(table: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert found.exit_code == 0, found.output
     assert (table.parent / "data" / "datasets" / "local" / "notes").is_dir()
+
+
+def test_a_map_is_written_as_a_folder_of_pages(table: Path) -> None:
+    assert _map(table, "--name", "birds")[0] == 0
+    root = table.parent
+
+    def export(*given: str) -> tuple[int, str]:
+        call = ["datasets", "export", "birds", "--data-dir", str(root / "data"), *given]
+        found = typer_testing.CliRunner().invoke(app, call)
+        return found.exit_code, found.output
+
+    code, said = export("--site", str(root / "site"), "--column", "key")
+    assert code == 0, said
+    assert "http.server" in said
+    assert (root / "site" / "index.html").is_file()
+    assert b'"n"' not in (root / "site" / "data" / "view.json").read_bytes()
+    assert export("--output", str(root / "birds.parquet"))[0] == 0
+    code, said = export()
+    assert code == 2
+    assert "--site" in said

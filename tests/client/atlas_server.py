@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from fastapi.responses import FileResponse
+
 from gnomonic.errors import GnomonicError
 from gnomonic.server.atlas.call import Call
 from gnomonic.server.dialects import atlas
@@ -75,7 +77,8 @@ class AtlasServer:
                 return reply.status, {**ours, **reply.headers}, reply.body
             if self.works and list(self.desk.queue.entries()):
                 threading.Thread(target=self.work, daemon=True).start()
-            return made.status_code, {**ours, **dict(made.headers)}, bytes(made.body)
+            content = Path(made.path).read_bytes() if isinstance(made, FileResponse) else bytes(made.body)
+            return made.status_code, {**ours, **dict(made.headers)}, content
         return 404, ours, b'{"detail": "not known here"}'
 
     def work(self) -> None:

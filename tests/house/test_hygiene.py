@@ -130,7 +130,7 @@ def test_every_function_of_a_test_file_runs() -> None:
 
 
 def test_test_files_mirror_the_package() -> None:
-    own = {"house", "benchmarks", "clients", "golden", "recipes", "docs"}
+    own = {"house", "benchmarks", "browser", "clients", "golden", "recipes", "docs"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     units = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
     assert folders - own - units == set()

@@ -35,7 +35,7 @@ def _set(names: str) -> frozenset[str]:
 # errors and settings are leaves: whoever may import one may import the other.
 LEAVES = _set("errors settings")
 EVERY_UNIT = _set(
-    "errors types settings catalog models checkpoints inference atlas client server evaluation training cli"
+    "errors types settings catalog models checkpoints inference atlas viewer client server evaluation training cli"
 )
 
 UNITS: dict[str, Unit] = {
@@ -60,14 +60,18 @@ UNITS: dict[str, Unit] = {
             "engines/onnx.py": _set("onnxruntime"),
         },
     ),
+    "viewer": Unit(ours=_set("errors")),
     "atlas": Unit(
-        ours=LEAVES | {"types"}, theirs=_set("pyarrow lancedb"),
-        # Tables are handed over as DataFrames.
-        theirs_deferred=_set("pandas"),
+        ours=LEAVES | _set("types viewer"), theirs=_set("pyarrow lancedb"),
+        # Tables are handed over as DataFrames; small pictures are drawn.
+        theirs_deferred=_set("pandas PIL"),
     ),
     "client": Unit(
-        ours=LEAVES | _set("types catalog"), theirs=_set("httpx"),
+        ours=LEAVES | _set("types catalog viewer"), theirs=_set("httpx"),
         files={
+            "channels.py": _set("atlas server pyarrow starlette"),
+            "viewing.py": _set("atlas server"),
+            "widget.py": _set("atlas anywidget traitlets pyarrow"),
             "local.py": _set("inference"),
             "datasets.py": _set("atlas"),
             "remote_api.py": _set("pyarrow"),
@@ -78,7 +82,7 @@ UNITS: dict[str, Unit] = {
         },
     ),
     "server": Unit(
-        ours=LEAVES | _set("types catalog inference atlas"),
+        ours=LEAVES | _set("types catalog inference atlas viewer"),
         theirs=_set("fastapi uvicorn starlette orjson prometheus_client pyarrow"),
         theirs_deferred=_set("opentelemetry"),
         # The worker opens an engine from a folder alone.

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomonic.atlas.row_bitmaps import BLOCK, check_numbers, count_rows, join_rows, split_rows, unpack
+from gnomonic.atlas.row_bitmaps import BLOCK, check_numbers, join_rows, split_rows, unpack
 from gnomonic.atlas.tag_tables import (
     SCHEMA,
     delete_tag,
@@ -141,6 +141,14 @@ class Annotations:
         Raises:
             InputError: the name or a number is not usable.
         """
+        return len(self.give(tag, rows))
+
+    def give(self, tag: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give a tag to rows as `add` does, and return those that did not have it, [m] int64, ascending.
+
+        Raises:
+            InputError: the name or a number is not usable.
+        """
         _check_name(tag, "tag")
         blocks = split_rows(rows)
         with self._writing() as connection:
@@ -155,13 +163,22 @@ class Annotations:
                     write_bits(connection, number, block, before | bits)
             if changed or made:
                 note(connection, "add", tag, changed, made=made)
-        return count_rows(changed)
+        return _rows_in(changed)
 
     def remove(self, tag: str, rows: NDArray[np.int64]) -> int:
         """Take a tag from rows; it stays, even without rows.
 
         Returns:
             how many rows had it.
+
+        Raises:
+            InputError: a number is not usable.
+            DatasetError: there is no such tag.
+        """
+        return len(self.take(tag, rows))
+
+    def take(self, tag: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Take a tag from rows as `remove` does, and return those that had it, [m] int64, ascending.
 
         Raises:
             InputError: a number is not usable.
@@ -178,7 +195,7 @@ class Annotations:
                     write_bits(connection, number, block, before & ~bits)
             if changed:
                 note(connection, "remove", tag, changed)
-        return count_rows(changed)
+        return _rows_in(changed)
 
     def rename(self, tag: str, name: str) -> None:
         """Give a tag another name.
@@ -343,6 +360,10 @@ class Annotations:
             raise
         self._opened = (os.getpid(), connection)
         return connection
+
+
+def _rows_in(blocks: Mapping[int, NDArray[np.uint8]]) -> NDArray[np.int64]:
+    return join_rows([(block, bits.tobytes()) for block, bits in sorted(blocks.items())])
 
 
 def _check_name(name: Any, what: str) -> None:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from gnomonic.atlas.arguments import check_one_query, free_name, listed
 from gnomonic.atlas.living import Living
+from gnomonic.atlas.map_arrays import MapArrays
 from gnomonic.atlas.map_folder import MapFolder, MapRecord
 from gnomonic.atlas.map_topics import MapTopics
+from gnomonic.atlas.map_view import word_fields
 from gnomonic.atlas.parts import MapData, MapDuplicates, MapEmbeddings, MapTags
-from gnomonic.atlas.row_types import is_text
+from gnomonic.atlas.progress import OnProgress, no_progress
 from gnomonic.atlas.search import MapSearch
 from gnomonic.errors import DatasetError, InputError
 
@@ -144,6 +146,11 @@ class AtlasMap:
         return MapTags(self)
 
     @cached_property
+    def arrays(self) -> MapArrays:
+        """What its page asks for, in map order."""
+        return MapArrays(self)
+
+    @cached_property
     def search_engine(self) -> MapSearch:
         """What finds rows, in arrays."""
         record = self.record
@@ -154,6 +161,34 @@ class AtlasMap:
                 return self.dataset.embed_query(text, record.model, record.options.get("embed", {}))
 
         return MapSearch(self.folder, self.dataset.store, encode_query=encode)
+
+    @property
+    def url(self) -> str:
+        """The address of its page; on this machine a server for it is started by the first call, and ends with Python.
+
+        Raises:
+            MissingExtraError: the server's packages are not installed.
+        """
+        return self.dataset.showing.address(self)
+
+    def show(self) -> Any:
+        """Show it: in a notebook as a widget, which is returned, else in the browser; returns the address then.
+
+        Raises:
+            MissingExtraError: packages for it are not installed.
+        """
+        return self.dataset.showing.show(self)
+
+    def widget(self, height: int = 600) -> Any:
+        """Return its page as a notebook's widget, which talks through the notebook's own connection.
+
+        Args:
+            height: in pixels.
+
+        Raises:
+            MissingExtraError: anywidget is not installed.
+        """
+        return self.dataset.showing.widget(self, height)
 
     def search(
         self,
@@ -203,18 +238,20 @@ class AtlasMap:
         elif mode == "semantic":
             hits = engine.by_text(str(query), k, mask)
         elif mode == "words":
-            hits = engine.by_words(str(query), k, self._indexed_words(), mask)
+            hits = engine.by_words(str(query), k, self.word_columns(), mask)
         elif mode == "hybrid":
-            hits = engine.hybrid(str(query), k, mask, self._indexed_words())
+            hits = engine.hybrid(str(query), k, mask, self.word_columns())
         else:
             raise InputError(f"mode {mode!r} is unknown; choose semantic, words or hybrid")
         return engine.table(hits, columns)
 
-    def _indexed_words(self) -> list[str]:
-        """Return the columns that are searched for words: the mapped one, or all of texts; indexed on first use."""
-        field = self.record.indexed_field if self.record.modality == "text" else None
-        schema = self.dataset.schema
-        columns = [field] if field is not None else [item.name for item in schema if is_text(item.type)]
+    def word_columns(self) -> list[str]:
+        """Return the columns that are searched for words: the mapped one, or all of texts; indexed on first use.
+
+        Raises:
+            InputError: no column holds texts.
+        """
+        columns = word_fields(self)
         if not columns:
             raise InputError(f"dataset {self.dataset.identifier} has no column of texts to search for words")
         self.dataset.store.create_full_text(columns)
@@ -245,6 +282,35 @@ class AtlasMap:
         finally:
             fresh.unlink(missing_ok=True)
         return target
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        columns: Sequence[str] | None = None,
+        images: bool = True,
+        on_progress: OnProgress = no_progress,
+    ) -> Path:
+        """Write the map as a folder that works from any file host, without a server; returns its path.
+
+        It holds the viewer and, in plain files, all that it asks for; only a text or a picture cannot be searched by
+        meaning there. Rows that were deleted since the build are left out. An earlier export is replaced, whole or not;
+        any other folder that holds something is refused.
+
+        Args:
+            folder: where it goes, made if it does not exist.
+            columns: the columns that are shown, searched and filtered by; default all. Ids, topics and the vectors in
+                little room always are: who may read the folder may read them.
+            images: whether rows' images are written.
+            on_progress: told of the rows written.
+
+        Raises:
+            InputError: there is no such column, or the folder is not an earlier export.
+            DatasetError: a file cannot be written.
+        """
+        from gnomonic.atlas.static_export import export_map
+
+        return export_map(self, folder, columns=columns, images=images, on_progress=on_progress)
 
     def _exported(self) -> tuple[pa.Table, dict[str, Any]]:
         """Return the rows' columns, and what the map adds to them."""

@@ -23,6 +23,7 @@ from gnomonic.atlas.options import EmbedOptions
 from gnomonic.atlas.planning import modality_of, plan_map
 from gnomonic.atlas.progress import OnProgress, no_progress
 from gnomonic.atlas.rows import as_matrix, read_rows, split_embeddings
+from gnomonic.atlas.showing import NoShowing, Showing
 from gnomonic.atlas.store import Store, open_store
 from gnomonic.errors import DatasetError, DatasetNotFoundError, GnomonicError, InputError
 from gnomonic.settings import read_settings
@@ -39,6 +40,8 @@ class Dataset(Identity):
     Rows can be added, changed, deleted and searched while a map is built; readers see the old map until the new one is
     whole. Several processes may use a dataset at once.
     """
+
+    showing: Showing = NoShowing()
 
     def __init__(
         self,

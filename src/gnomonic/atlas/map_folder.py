@@ -37,6 +37,8 @@ _CURRENT = "current.json"
 _RECORD = "map.json"
 _LEAST_STEPS, _MOST_STEPS = 3, 20
 """Of the maps that one map grew through, the newest that are kept, the current one included."""
+_NUMBERS_A_ROW = 4
+"""Up to so many numbers a row, positions are looked up in a table of all numbers."""
 _STEP_S = 600.0
 """Seconds for which a step is kept in any case, up to the most."""
 
@@ -128,12 +130,25 @@ class MapFolder:
 
     def positions_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where the store's rows are in row order, -1 for those that are not on the map."""
+        if (places := self._places) is not None:
+            known = (rows >= 0) & (rows < len(places))
+            return np.where(known, places[np.where(known, rows, 0)], -1)
         by_number = self._by_number
         if not len(by_number):
             return np.full(len(rows), -1, dtype=np.int64)
         at = np.minimum(np.searchsorted(self.rows, rows, sorter=by_number), len(by_number) - 1)
         found = by_number[at]
         return np.where(self.rows[found] == rows, found, -1)
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64] | None:
+        """[numbers] int64: positions by number; None where most numbers are not on the map, or there are none."""
+        top = int(self.rows.max(initial=-1)) + 1
+        if not 0 < top <= _NUMBERS_A_ROW * len(self.rows):
+            return None
+        places = np.full(top, -1, dtype=np.int64)
+        places[self.rows] = np.arange(len(self.rows))
+        return places
 
     @cached_property
     def _by_number(self) -> NDArray[np.int64]:

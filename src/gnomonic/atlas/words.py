@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Words", "read_words", "title", "without_possessive"]
+__all__ = ["Words", "read_words", "says_nothing", "title", "without_possessive"]
 
 # Scripts written without spaces: every character is a word of its own, and phrases are runs of them.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -180,6 +180,11 @@ def _stem(spelling: str) -> str:
 
 
 _STOP_STEMS, _WEAK_STEMS = frozenset(map(_stem, _STOP)), frozenset(map(_stem, _WEAK))
+
+
+def says_nothing(word: str) -> bool:
+    """Whether a word says nothing alone: a function word, a number, a single letter."""
+    return _says_nothing(_stem(word))
 
 
 def _says_nothing(stem: str) -> bool:

@@ -41,27 +41,10 @@ def list_datasets(*, data_dir: _DataDir = None) -> None:
 @app.command()
 def info(name: _Name, *, data_dir: _DataDir = None) -> None:
     """Show a dataset's columns, and its maps with their settings and quality."""
-    from rich.console import Console
-
+    from gnomonic.cli.dataset_facts import show_facts
     from gnomonic.client.datasets import LocalDataset
 
-    one = LocalDataset(name, root=data_dir, create=False)
-    console = Console(highlight=False, markup=False)
-    console.print(f"{one.identifier}: {one.total_datums:,} rows, made {one.created_timestamp:%Y-%m-%d %H:%M}")
-    console.print(f"folder: {one.home.folder}", soft_wrap=True)
-    console.print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in one.schema))
-    for made in one.maps:
-        record = made.record
-        console.print(
-            f"\nmap {made.name!r}, {record.rows:,} rows × {record.dim}, made {record.created[:16]}, id {made.id}"
-        )
-        console.print(f"  of: {record.indexed_field or 'given vectors'}, model: {record.model or 'none'}")
-        if record.grown_rows:
-            console.print(f"  {record.grown_rows:,} rows were placed by their neighbours since it was built")
-        for key, value in made.quality.items():
-            console.print(
-                f"  {key.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"  {key}: {value}"
-            )
+    show_facts(LocalDataset(name, root=data_dir, create=False))
 
 
 @app.command()
@@ -84,13 +67,29 @@ def delete(
 @app.command()
 def export(
     name: _Name,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file.")],
     *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A .parquet file.")] = None,
+    site: Annotated[Path | None, typer.Option(help="A folder that shows the map from any file host.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="A column of --site; may be repeated; else all.")] = None,
+    images: Annotated[bool, typer.Option(help="Write the rows' images into --site.")] = True,
     data_dir: _DataDir = None,
 ) -> None:
-    """Write rows, and positions, topics and duplicates of the current map, to a parquet file."""
-    from gnomonic.client.datasets import LocalDataset
+    """Write rows and the current map: to a parquet file, or as a folder of web pages that needs no server.
 
+    The file has the rows with their positions, topics and duplicates. The folder has the map's page and all that it
+    shows; whoever can read the folder can read the rows.
+    """
+    from gnomonic.client.datasets import LocalDataset
+    from gnomonic.errors import InputError
+
+    if (output is None) == (site is None):
+        raise InputError("give either --output FILE.parquet or --site FOLDER")
     one = LocalDataset(name, root=data_dir, create=False)
-    written = one.get_map().to_parquet(output) if one.maps else one.to_parquet(output)
-    typer.echo(f"wrote {written}")
+    if output is not None:
+        written = one.get_map().to_parquet(output) if one.maps else one.to_parquet(output)
+        typer.echo(f"wrote {written}")
+        return
+    from gnomonic.cli.site import write_site
+
+    assert site is not None
+    write_site(one, site, columns=column, images=images)

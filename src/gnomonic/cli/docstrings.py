@@ -24,6 +24,8 @@ _SKIPPED = {
 }
 _SHORTEST = 30
 
+_Node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Docstring:
@@ -32,6 +34,12 @@ class Docstring:
     name: str
     """Where it is, such as "shutil.copytree" or "json.decoder.JSONDecoder.decode"."""
     text: str
+    module: str = ""
+    """The module it stands in, such as "json.decoder"."""
+    kind: str = "function"
+    """"module", "class", "method" or "function"."""
+    source_lines: int = 0
+    """Of the whole of it, not of its text alone."""
 
     @property
     def summary(self) -> str:
@@ -68,18 +76,20 @@ def _of_file(path: Path, module: str) -> Iterator[Docstring]:
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return  # a file this Python cannot read, such as one kept for another version
-    yield from _of_node(tree, module)
+    for node, name, kind in _nodes(tree, module, "module"):
+        text = ast.get_docstring(node, clean=False)
+        cleaned = inspect.cleandoc(text) if text else ""
+        if len(cleaned) >= _SHORTEST:
+            last, first = (node.body[-1].end_lineno or 0), 1 if isinstance(node, ast.Module) else node.lineno
+            yield Docstring(name=name, text=cleaned, module=module, kind=kind, source_lines=last - first + 1)
 
 
-def _of_node(
-    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
-) -> Iterator[Docstring]:
-    text = ast.get_docstring(node, clean=False)
-    cleaned = inspect.cleandoc(text) if text else ""
-    if len(cleaned) >= _SHORTEST:
-        yield Docstring(name=name, text=cleaned)
+def _nodes(node: _Node, name: str, kind: str) -> Iterator[tuple[_Node, str, str]]:
+    """Yield what has a name and may have a docstring, with name and kind; private ones are passed over."""
+    yield node, name, kind
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return
+    inner = "function" if isinstance(node, ast.Module) else "method"
     for child in node.body:
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and child.name[0] != "_":
-            yield from _of_node(child, f"{name}.{child.name}")
+            yield from _nodes(child, f"{name}.{child.name}", "class" if isinstance(child, ast.ClassDef) else inner)

@@ -24,6 +24,7 @@ _COMMANDS = (
     "embed",
     "demo",
     "map",
+    "view",
     "search",
     "datasets",
     "serve",

@@ -29,25 +29,26 @@ def map(
     duplicate_cutoff: Annotated[float, typer.Option(min=0, max=2, help="How near a duplicate is.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Delete a dataset of this name first.")] = False,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Serve the map's page when it is made.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder; else GNOMONIC_DATA.")] = None,
 ) -> None:
     """Embed a column, lay it out as a map, find topics and duplicates. Killed at any moment, the same call goes on.
 
-    The dataset stays on disk: search it with gnomonic search, read it with gnomonic.AtlasDataset(name).
+    It stays on disk: gnomonic view shows it, gnomonic search finds rows in it, gnomonic.AtlasDataset(name) reads it.
     """
-    from gnomonic.cli.map_input import choose_field, read_table, read_vectors
+    from gnomonic.cli.map_input import check_rows, choose_field, read_table, read_vectors
     from gnomonic.cli.map_progress import MapProgress
     from gnomonic.cli.mapping import load_rows, show_estimate, show_map
+    from gnomonic.cli.viewing import check_server, show
     from gnomonic.client.datasets import LocalDataset
-    from gnomonic.errors import DatasetNotFoundError, InputError
+    from gnomonic.errors import DatasetNotFoundError
 
+    if open_:
+        check_server("gnomonic map --open")
     table = read_table(input)
     given = None if vectors is None else read_vectors(vectors)
     column = None if given is not None and field is None else choose_field(table, field)
-    if id_field is not None and id_field not in table.column_names:
-        raise InputError(f"there is no column {id_field!r}; the columns are: {', '.join(table.column_names)}")
-    if given is not None and len(given) != table.num_rows:
-        raise InputError(f"{vectors} holds {len(given):,} vectors and {input.name} {table.num_rows:,} rows")
+    check_rows(table, given, id_field, input)
     # "." and ".." have no name of their own.
     name = name or input.resolve().name.lstrip(".").split(".")[0]
     if replace:
@@ -68,4 +69,6 @@ def map(
             seed=seed,
             on_progress=progress,
         )
-    show_map(made, time.perf_counter() - began)
+    show_map(made, time.perf_counter() - began, to_open=not open_)
+    if open_:
+        show(dataset.slug, data_dir=data_dir)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["choose_field", "read_table", "read_vectors"]
+__all__ = ["check_rows", "choose_field", "read_table", "read_vectors"]
 
 _TEXT_FILES = {
     ".txt",
@@ -54,6 +54,24 @@ def read_table(path: Path) -> pa.Table:
     if not table.num_rows:
         raise InputError(f"{path} holds no rows")
     return table
+
+
+def check_rows(table: pa.Table, vectors: NDArray[np.generic] | None, id_field: str | None, path: Path) -> None:
+    """Check that the parts of a call fit one another, before anything is made.
+
+    Args:
+        table: the rows.
+        vectors: of the rows; None for none.
+        id_field: the column of ids; None for none.
+        path: where the rows came from.
+
+    Raises:
+        InputError: there is no such column, or another number of vectors.
+    """
+    if id_field is not None and id_field not in table.column_names:
+        raise InputError(f"there is no column {id_field!r}; the columns are: {', '.join(table.column_names)}")
+    if vectors is not None and len(vectors) != table.num_rows:
+        raise InputError(f"there are {len(vectors):,} vectors and {path.name} has {table.num_rows:,} rows")
 
 
 def read_vectors(path: Path) -> NDArray[np.generic]:

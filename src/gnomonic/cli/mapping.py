@@ -77,8 +77,8 @@ def show_estimate(progress: MapProgress, table: Any, vectors: Any, field: str | 
     progress.console.print(text, markup=False)
 
 
-def show_map(made: AtlasMap, seconds: float) -> None:
-    """Print the topics, the duplicates and the quality of a map."""
+def show_map(made: AtlasMap, seconds: float, *, to_open: bool = True) -> None:
+    """Print the topics, the duplicates and the quality of a map; with `to_open`, how its page is opened."""
     from rich.console import Console
 
     from gnomonic.cli.progress import duration
@@ -92,4 +92,6 @@ def show_map(made: AtlasMap, seconds: float) -> None:
     shown = {name: made.quality.get(name) for name in _SHOWN}
     quality = ", ".join(f"{k.replace('_', ' ')} {v:.2f}" for k, v in shown.items() if v is not None)
     console.print(f"quality: {quality}")
+    if to_open:
+        console.print(f"look at it: gnomonic view {made.dataset.slug}")
     console.print(f"search it: gnomonic search {made.dataset.slug} 'what you are looking for'")

@@ -10,6 +10,7 @@ import numpy as np
 
 from gnomonic.catalog import DEFAULT_TEXT_MODEL
 from gnomonic.client import local
+from gnomonic.client.viewing import LocalShowing
 from gnomonic.errors import DatasetError, InputError, MissingExtraError
 from gnomonic.settings import read_settings
 
@@ -66,6 +67,8 @@ class LocalEncoders:
 
 class LocalDataset(Dataset):
     """A dataset on this machine, whatever the environment says; see `Dataset` for what it does."""
+
+    showing = LocalShowing()
 
     def __init__(
         self,

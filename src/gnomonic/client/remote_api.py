@@ -49,6 +49,14 @@ _BY_STATUS: dict[int, type[GnomonicError]] = {
 }  # fmt: skip
 
 
+class _AnsweredError(GnomonicError):
+    """An answer that is handed on, and not judged here."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"the server answered {reply.status}")
+        self.reply = reply
+
+
 class RemoteApi:
     """Asks one server about datasets, over the connections that embedding keeps. Safe for threads."""
 
@@ -120,6 +128,19 @@ class RemoteApi:
         address = f"{_address(path)}?{urlencode(query)}"
         reply = self._request(method, address, sink.getvalue().to_pybytes(), {"content-type": _ARROW}, again=again)
         return _object(reply)
+
+    def fetch(self, method: str, address: str, body: bytes = b"") -> Reply:
+        """Send JSON to any address of the server and return the answer whatever its status, for who reads it elsewhere.
+
+        Raises:
+            RemoteError: no answer came.
+        """
+        try:
+            return self._client.request(
+                method, address, body, headers={"accept": "*/*"}, error_of=_AnsweredError, again=method == "GET"
+            )
+        except _AnsweredError as answered:
+            return answered.reply
 
     def own_organization(self) -> str:
         """Return the organisation whose datasets the key opens.

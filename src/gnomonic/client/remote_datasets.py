@@ -18,6 +18,7 @@ from gnomonic.client.datasets import AtlasDataset
 from gnomonic.client.remote_api import RemoteApi, error_named
 from gnomonic.client.remote_maps import RemoteMap
 from gnomonic.client.remote_store import RemoteStore
+from gnomonic.client.viewing import RemoteShowing
 from gnomonic.errors import ConfigError, DatasetError, DatasetNotFoundError, GnomonicError, InputError, RemoteError
 from gnomonic.settings import read_settings
 
@@ -44,6 +45,8 @@ class RemoteDataset(AtlasDataset):
     Differences: builds run on the server, and go on there if this process ends; rows in more than one request are not
     added in one step (see `RemoteStore.append`); `is_public` is not sent.
     """
+
+    showing = RemoteShowing()
 
     def __init__(
         self,

@@ -89,6 +89,15 @@ class RemoteMap(AtlasMap):
         raise DatasetError("the rows of a map on a server are known by their ids alone")
 
     @property
+    def arrays(self) -> NoReturn:
+        """Nothing here: the server has them.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("the arrays of a map on a server are there; read them by its embeddings, topics and data")
+
+    @property
     def search_engine(self) -> NoReturn:
         """Nothing here: the server searches.
 

@@ -33,6 +33,7 @@ from gnomonic.server.routes.embeddings import (
     respond,
     told,
 )
+from gnomonic.server.routes.pages import add_page_routes, is_page
 from gnomonic.server.routes.schemas import describe
 from gnomonic.server.routes.status import OPEN_PATHS, add_status_routes
 from gnomonic.server.service import Service
@@ -85,6 +86,7 @@ class App:
             self._add, self.service, self.metrics, max_connections=connections, warning=self._atlas.warning
         )
         self._atlas.add_to(self._add)
+        add_page_routes(self._add)
         describe(self._api)
         self._api.add_exception_handler(HTTPException, self._http_error)  # type: ignore[arg-type]
         limits = GuardSettings(
@@ -168,7 +170,7 @@ class App:
         """Check the key of a request, before its body is read."""
         assert self._keys is not None
         assert self._rates is not None
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or is_page(scope):
             return
         entry = self._keys.check(Headers(scope=scope))
         self._rates.take(entry.id, entry.requests_per_minute)

@@ -21,7 +21,7 @@ from gnomonic.server.jobs import Line
 from gnomonic.server.workers import Worker
 from gnomonic.settings import Settings
 
-__all__ = ["Entry", "Shelf", "ShelfOptions", "fingerprint"]
+__all__ = ["Entry", "Shelf", "ShelfOptions", "fingerprint", "name_of"]
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +82,7 @@ class Shelf:
         """Whether an engine is being opened; the worker does nothing else meanwhile."""
         self.entries: dict[str, Entry] = {}
         for source in sources:
-            name = source.removeprefix("nomic-ai/") if _in_catalog(source) else Path(source).expanduser().resolve().name
-            if not _NAME.fullmatch(name):
-                raise ConfigError(
-                    f"model {source!r} would be called {name!r}; a name has 1 to 200 letters, digits and . _ + - of "
-                    "ASCII; rename the folder"
-                )
+            name = name_of(source)
             if name in self.entries:
                 raise ConfigError(f"two models are called {name!r}: {self.entries[name].source} and {source}")
             self.entries[name] = Entry(source=source, name=name)
@@ -231,6 +226,24 @@ class ShelfOptions:
     threads: int | None = None
     max_model_bytes: int | None = None
     """Weight files of all open models together; the least recently used idle ones are closed beyond it."""
+
+
+def name_of(source: str) -> str:
+    """Return what clients call a model.
+
+    Args:
+        source: a catalog name or a folder.
+
+    Raises:
+        ConfigError: the folder's name cannot be one.
+    """
+    name = source.removeprefix("nomic-ai/") if _in_catalog(source) else Path(source).expanduser().resolve().name
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"model {source!r} would be called {name!r}; a name has 1 to 200 letters, digits and . _ + - of "
+            "ASCII; rename the folder"
+        )
+    return name
 
 
 def fingerprint(files: ModelFiles) -> str:

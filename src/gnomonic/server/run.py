@@ -30,11 +30,12 @@ from gnomonic.server.config import ServeConfig
 from gnomonic.server.connections import protocol
 from gnomonic.settings import read_settings
 
-__all__ = ["bind", "serve", "serve_share"]
+__all__ = ["Server", "bind", "make_server", "serve", "serve_share"]
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_LOOP = "uvloop" if sys.platform != "win32" else "asyncio"
 
 
 def bind(config: ServeConfig) -> socket.socket:
@@ -80,16 +81,22 @@ def serve(config: ServeConfig, *, share: Sequence[str], on_ready: Callable[[str,
         return _several(config, listening, share, on_start=lambda: on_ready(host, port))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it is ready, and ends with its own exit code after a signal."""
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells when it is ready, and ends with its own exit code after a signal.
+
+    Attributes:
+        failure: why it could not start; None where it could.
+    """
 
     def __init__(self, config: uvicorn.Config, app: App, on_start: Callable[[], None]) -> None:
+        """Serve `app`; `on_start` is called once requests are answered."""
         super().__init__(config)
         self._app = app
         self._on_start = on_start
         self.failure: GnomonicError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen."""
         try:
             await self._app.start()
         except GnomonicError as error:
@@ -101,6 +108,7 @@ class _Server(uvicorn.Server):
             self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the requests end, then stop the application."""
         # Before uvicorn cancels what is not done, it gets its refusal.
         until = max(0.1, (self.config.timeout_graceful_shutdown or 1) - 1)
         last_call = asyncio.get_running_loop().call_later(until, self._app.service.refuse)
@@ -110,6 +118,10 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Have Ctrl-C and SIGTERM end the server; in another thread than the first nothing is caught."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -118,13 +130,13 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _one(config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]) -> int:
-    app = build_app(config, read_settings())
-    server = _Server(
+def make_server(config: ServeConfig, app: App, on_start: Callable[[], None], *, loop: str = _LOOP) -> Server:
+    """Return the server of an application; its `run(sockets=[…])` serves until it is told to end."""
+    return Server(
         uvicorn.Config(
             app,
             http=protocol(head_timeout_s=config.head_timeout_s),
-            loop="uvloop" if sys.platform != "win32" else "asyncio",
+            loop=loop,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -138,6 +150,10 @@ def _one(config: ServeConfig, listening: socket.socket, on_start: Callable[[], N
         app,
         on_start,
     )
+
+
+def _one(config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]) -> int:
+    server = make_server(config, build_app(config, read_settings()), on_start)
     server.run(sockets=[listening])
     if server.failure is not None:
         raise server.failure

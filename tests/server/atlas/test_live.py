@@ -75,6 +75,17 @@ def test_a_map_from_rows_to_search(server: LiveServer, keys: dict[str, str]) -> 
         assert found.json()["rows"][0]["key"] == "k7"
         tile = client.get(f"{_D}/maps/{job.json()['map_id']}/files/tiles/0/0/0.bin")
         assert (len(tile.content), tile.status_code) == (160, 200)
+        known = {"if-none-match": tile.headers["etag"]}
+        assert client.get(tile.url, headers=known).status_code == 304
+        columns = client.get(f"{_D}/maps/current/files/columns.json")
+        assert (columns.headers["content-encoding"], columns.headers["cache-control"]) == ("gzip", "no-cache")
+        assert {"key", "text"} <= {one["name"] for one in columns.json()["columns"]}
+        (row,) = client.post(f"{_D}/maps/current/rows-at", json={"positions": [3]}).json()["rows"]
+        bits = client.post(f"{_D}/maps/current/filter", json={"ids": [row["id"]]})
+        assert (bits.content[0], bits.headers["x-gnomonic-count"]) == (1 << 3, "1")
+        for path in ("thumbs/0/0/0", "images/0", "thumbs/..%2f..", "images/-1"):
+            assert client.get(f"{_D}/maps/current/{path}").status_code == 404
+        assert client.post(f"{_D}/maps/current/filter", json={"box": [1, 2]}).status_code == 400
         assert client.get("/health").json()["status"] == "ok"
         parquet = client.post(f"{_D}/maps/current/export", json={})
         assert parquet.content[:4] == b"PAR1"

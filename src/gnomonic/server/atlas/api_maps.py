@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from gnomonic.atlas.atlas_map import AtlasMap
 from gnomonic.atlas.map_folder import current_map, set_current
 from gnomonic.errors import DatasetError, DatasetNotFoundError, InputError
 from gnomonic.server.atlas.api_datasets import dataset_of, tabled
-from gnomonic.server.atlas.call import Call, said
+from gnomonic.server.atlas.call import Call, data, said
 from gnomonic.server.atlas.datasets import CURRENT
 from gnomonic.server.atlas.desk import Desk
 from gnomonic.server.atlas.identifiers import typed_ids
@@ -25,7 +26,7 @@ from gnomonic.server.atlas.reading import flag, names, only, text, whole
 
 __all__ = [
     "about", "add_tag", "build", "cancel_job", "delete", "duplicates", "file", "job", "list_jobs", "list_maps",
-    "make_current", "map_of", "neighbors", "remove_tag", "row", "tags", "topics",
+    "make_current", "map_of", "neighbors", "remove_tag", "row", "tags", "topics", "unchanged",
 ]  # fmt: skip
 
 _FILE = re.compile(r"(manifest\.json|columns\.json|(tiles|columns)(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,150}){1,6})")
@@ -169,19 +170,19 @@ def neighbors(desk: Desk, call: Call) -> Response:
     k = call.number("k", 15, 1, _MAX_NEIGHBORS)
     graph = load_graph(found.folder)
     near, apart = np.asarray(graph.indices[at]), np.asarray(graph.distances[at])
-    alive = np.zeros(found.record.rows, dtype=bool)
-    alive[found.alive] = True
-    keep = (near >= 0) & alive[np.maximum(near, 0)]
-    near, apart = near[keep][:k], apart[keep][:k]
-    ids = found.all_ids
-    places = np.flatnonzero(np.isin(found.folder.order, near))
-    position = dict(zip(found.folder.order[places].tolist(), places.tolist(), strict=True))
+    near, apart = near[near >= 0], apart[near >= 0]
+    places = found.arrays.places[near]
+    living = found.arrays.living()
+    there = np.flatnonzero(np.ones(len(near), dtype=np.bool_) if living is None else living[places])[:k]
+    ids = found.dataset.store.take(found.folder.rows[near[there]], [found.id_field], version=found.living.version)
     return said(
         {
             "metric": graph.metric,
             "neighbors": [
-                {"id": ids[int(one)].as_py(), "position": position[int(one)], "distance": float(distance)}
-                for one, distance in zip(near, apart, strict=True)
+                {"id": id_, "position": position, "distance": distance}
+                for id_, position, distance in zip(
+                    ids.column(0).to_pylist(), places[there].tolist(), apart[there].tolist(), strict=True
+                )
             ],
         }
     )
@@ -223,7 +224,21 @@ def file(desk: Desk, call: Call) -> Response:
     if _FILE.fullmatch(wanted) is None or ".." in wanted or kind is None or not path.is_file():
         raise DatasetNotFoundError(f"the map has no file {wanted[:100]!r}; manifest.json and columns.json list them")
     cache = "no-cache" if call.params["map_id"] == CURRENT else _FOREVER
-    return FileResponse(path, media_type=kind, headers={"cache-control": cache, "x-gnomonic-map": found.id})
+    # A map's files never change, so its id says which one this is.
+    headers = {"cache-control": cache, "x-gnomonic-map": found.id, "etag": f'"{found.id}"'}
+    if (same := unchanged(call, headers)) is not None:
+        return same
+    if kind == "application/json":
+        return data(path.read_bytes(), kind, headers)
+    return FileResponse(path, media_type=kind, headers=headers)
+
+
+def unchanged(call: Call, headers: Mapping[str, str]) -> Response | None:
+    """Return the answer to a client that has this already, by the answer's etag; None where it has not."""
+    known = [one.strip().removeprefix("W/") for one in call.headers.get("if-none-match", "").split(",")]
+    if headers["etag"].removeprefix("W/") not in known and known != ["*"]:
+        return None
+    return Response(status_code=304, headers=dict(headers))
 
 
 def _brief(found: AtlasMap) -> dict[str, Any]:

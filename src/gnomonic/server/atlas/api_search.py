@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
 import io
+import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,70 +21,123 @@ from fastapi.responses import FileResponse, StreamingResponse
 from numpy.typing import NDArray
 from starlette.background import BackgroundTask
 
+from gnomonic.atlas.arguments import check_one_query
 from gnomonic.atlas.atlas_map import AtlasMap
-from gnomonic.errors import InputError
+from gnomonic.atlas.search import Hits
+from gnomonic.errors import DatasetError, InputError
+from gnomonic.server.atlas.api_conditions import CONDITIONS, bits_of, row_mask, selected
 from gnomonic.server.atlas.api_datasets import tabled
 from gnomonic.server.atlas.api_maps import map_of
-from gnomonic.server.atlas.call import Call, data
+from gnomonic.server.atlas.call import Call, data, said
 from gnomonic.server.atlas.desk import Desk
 from gnomonic.server.atlas.identifiers import typed_ids
+from gnomonic.server.atlas.map_queries import QUERIES, check_model, query_of
 from gnomonic.server.atlas.reading import names, only, text, whole
 
-__all__ = ["export", "filter_bits", "heat", "search", "selected"]
+__all__ = ["export", "filter_bits", "find", "heat", "hits_of", "search"]
 
 _MAX_K = 1000
-_MAX_DIM = 65_536
 _BLOCK_ROWS = 8192
-_CONDITIONS = ("where", "topics", "tags", "ids", "bits")
+_SEARCHED = ("query", "vector", "id")
+_FOUND_BY = {
+    "semantic": "query", "words": "query", "hybrid": "query", "id": "query", "like": "position", "image": "image",
+}  # fmt: skip
+"""What each mode of find looks for."""
 
 
 def search(desk: Desk, call: Call) -> Response:
     """POST …/maps/{map_id}/search: the rows that a text, a vector or a row asks for, best first."""
     found = map_of(desk, call)
     given = call.fields()
-    only(given, "query", "vector", "id", "k", "mode", "where", "topics", "tags", "columns")
-    vector = _vector(given, found)
-    asked = given.get("id")
-    table = found.search(
-        text(given, "query"),
-        vector=vector,
-        id=None if asked is None else typed_ids(found.dataset, [asked])[0],
-        k=whole(given, "k", 10, 1, _MAX_K),
-        mode=text(given, "mode", "semantic", longest=40) or "semantic",
-        where=text(given, "where"),
-        topics=names(given, "topics", numbers=True),
-        tags=names(given, "tags"),
-        columns=names(given, "columns"),
-    )
-    return tabled(call, table)
+    only(given, *_SEARCHED, "k", "mode", "columns", *CONDITIONS)
+    check_one_query(**{name: given.get(name) for name in _SEARCHED})
+    mode = text(given, "mode", "semantic", longest=40) or "semantic"
+    hits = hits_of(desk, found, given, mode, row_mask(desk, found, given))
+    return tabled(call, found.search_engine.table(hits, names(given, "columns")))
+
+
+def find(desk: Desk, call: Call) -> Response:
+    """POST …/maps/{map_id}/find: positions and scores of the rows that are asked for, best first."""
+    began = time.perf_counter()
+    found = map_of(desk, call)
+    given = call.fields()
+    only(given, "mode", "query", "position", "image", "k", *CONDITIONS)
+    mode = text(given, "mode", "semantic", longest=40) or "semantic"
+    wanted = _FOUND_BY.get(mode)
+    if wanted is None:
+        raise InputError(f"mode {mode!r} is unknown; choose one of {', '.join(_FOUND_BY)}")
+    if given.get(wanted) is None or any(given.get(name) is not None for name in _FOUND_BY.values() if name != wanted):
+        raise InputError(f"mode {mode!r} takes {wanted}, and nothing else to look for")
+    mask = row_mask(desk, found, given)
+    if mode == "id":
+        hits = _by_id(found, text(given, "query") or "", mask)
+    else:
+        hits = hits_of(desk, found, {**given, "k": whole(given, "k", 50, 1, _MAX_K)}, mode, mask)
+    places = found.arrays.places[hits.rows].tolist()
+    shown = [{"position": place, "score": score} for place, score in zip(places, hits.scores.tolist(), strict=True)]
+    return said({"hits": shown, "ms": round(1000 * (time.perf_counter() - began), 2)})
+
+
+def hits_of(desk: Desk, found: AtlasMap, given: dict[str, Any], mode: str, mask: NDArray[np.bool_] | None) -> Hits:
+    """Return what the query of a body finds.
+
+    Args:
+        desk: has the models.
+        found: the map.
+        given: the body, with its query and k.
+        mode: for a text: "semantic", "words" or "hybrid".
+        mask: [n] bool in row order: the rows that may be found; None for all.
+
+    Raises:
+        InputError: the query or the mode is not usable.
+    """
+    engine = found.search_engine
+    k = whole(given, "k", 10, 1, _MAX_K)
+    if given.get("query") is not None:
+        words = text(given, "query") or ""
+        if mode != "words":
+            check_model(desk, found)
+        if mode == "semantic":
+            return engine.by_text(words, k, mask)
+        if mode == "words":
+            return engine.by_words(words, k, found.word_columns(), mask)
+        if mode == "hybrid":
+            return engine.hybrid(words, k, mask, found.word_columns())
+        raise InputError(f"mode {mode!r} is unknown; choose semantic, words or hybrid")
+    asked = query_of(desk, found, given).query
+    if "id" in asked:
+        return engine.by_row(asked["id"], k, mask)
+    if given.get("position") is None:
+        return engine.by_vector(asked["vector"], k, mask)
+    row = found.folder.order[given["position"]]
+    near = engine.by_vector(asked["vector"], k + 1, mask)
+    others = np.flatnonzero(near.rows != row)[:k]
+    return Hits(rows=near.rows[others], scores=near.scores[others])
 
 
 def filter_bits(desk: Desk, call: Call) -> Response:
     """POST …/maps/{map_id}/filter: a bit for each row in map order, lowest bit first; 1 where all conditions hold."""
     found = map_of(desk, call)
     given = call.fields()
-    only(given, *_CONDITIONS)
-    mask = selected(found, given)[found.folder.order]
-    headers = {"x-gnomonic-count": str(int(mask.sum())), "x-gnomonic-rows": str(len(mask))}
-    return data(np.packbits(mask, bitorder="little").tobytes(), headers=headers)
+    only(given, *CONDITIONS)
+    mask = selected(desk, found, given)
+    headers = {"x-gnomonic-count": str(int(np.count_nonzero(mask))), "x-gnomonic-rows": str(len(mask))}
+    return data(bits_of(mask), headers=headers)
 
 
 def heat(desk: Desk, call: Call) -> Response:
-    """POST …/maps/{map_id}/heat: how near each row is to a text, a vector or a row: float16, or uint8, in map order.
+    """POST …/maps/{map_id}/heat: how near each row is to a query: float16, or uint8, in map order.
 
     Rows that were deleted are NaN, as uint8 0.
     """
     found = map_of(desk, call)
     given = call.fields()
-    only(given, "query", "vector", "id", "dtype")
+    only(given, *QUERIES, "dtype")
     dtype = text(given, "dtype", "float16", longest=40)
     if dtype not in ("float16", "uint8"):
         raise InputError(f"dtype {dtype!r} is unknown; choose float16 or uint8")
-    asked = [name for name in ("query", "vector", "id") if given.get(name) is not None]
-    if len(asked) != 1:
-        raise InputError(f"give one of query, vector and id, not {' and '.join(asked) or 'none'}")
-    id_ = None if given.get("id") is None else typed_ids(found.dataset, [given["id"]])[0]
-    scores = found.search_engine.heat(text=text(given, "query"), vector=_vector(given, found), id=id_)
+    asked = query_of(desk, found, given)
+    scores = found.arrays.scores(asked.key, **asked.query)
     there = scores[np.isfinite(scores)]
     low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
     headers = {"x-gnomonic-rows": str(len(scores)), "x-gnomonic-low": f"{low:.6g}", "x-gnomonic-high": f"{high:.6g}"}
@@ -98,13 +151,13 @@ def export(desk: Desk, call: Call) -> Response:
     """POST …/maps/{map_id}/export: the rows for which all conditions hold, as parquet, JSON lines or CSV."""
     found = map_of(desk, call)
     given = call.fields()
-    only(given, *_CONDITIONS, "columns", "format")
+    only(given, *CONDITIONS, "columns", "format")
     form = text(given, "format", "parquet", longest=40)
-    if form not in ("parquet", "jsonl", "csv"):
-        raise InputError(f"format {form!r} is unknown; choose parquet, jsonl or csv")
-    rows = found.folder.rows[np.flatnonzero(selected(found, given))]
-    columns = names(given, "columns")
-    name = f"{found.dataset.slug}.{form}"
+    if form not in ("parquet", "jsonl", "csv", "ids"):
+        raise InputError(f"format {form!r} is unknown; choose parquet, jsonl, csv or ids")
+    rows = found.folder.rows[np.flatnonzero(found.arrays.by_row(selected(desk, found, given)))]
+    columns = [found.id_field] if form == "ids" else names(given, "columns")
+    name = f"{found.dataset.slug}.{'txt' if form == 'ids' else form}"
     headers = {"content-disposition": f'attachment; filename="{name}"', "x-gnomonic-count": str(len(rows))}
     blocks = _blocks(found, rows, columns)
     first = next(blocks)
@@ -113,67 +166,20 @@ def export(desk: Desk, call: Call) -> Response:
         return FileResponse(
             path, media_type="application/vnd.apache.parquet", headers=headers, background=BackgroundTask(path.unlink)
         )
-    lines = _json_lines(first, blocks) if form == "jsonl" else _csv_lines(first, blocks)
-    kind = "application/x-ndjson" if form == "jsonl" else "text/csv; charset=utf-8"
-    return StreamingResponse(lines, media_type=kind, headers=headers)
+    write, kind = _TEXTS[form]
+    return StreamingResponse(write(first, blocks), media_type=kind, headers=headers)
 
 
-def selected(found: AtlasMap, given: dict[str, Any]) -> NDArray[np.bool_]:
-    """Return which rows pass all the conditions of a body, [n] bool in row order; deleted rows never do.
-
-    Conditions: `where` SQL-like, `topics` names or ids, `tags` names, `ids`, and `bits`, base64 of a bit a row in map
-    order, such as an earlier answer or what somebody drew.
-
-    Raises:
-        InputError: a condition is not usable.
-    """
-    annotations, store = found.dataset.annotations, found.dataset.store
-    tagged = None
-    if (tags := names(given, "tags")) is not None:
-        rows = [annotations.rows_of(tag) for tag in tags]
-        tagged = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
-    mask = np.zeros(found.record.rows, dtype=bool)
-    mask[found.alive] = True
-    conditions = found.search_engine.mask(
-        where=text(given, "where"), topics=names(given, "topics", numbers=True), tags=tagged
-    )
-    if conditions is not None:
-        mask &= conditions
-    if (ids := names(given, "ids", numbers=True)) is not None:
-        at = found.folder.positions_of(store.rows_of(typed_ids(found.dataset, ids)))
-        chosen = np.zeros(len(mask), dtype=bool)
-        chosen[at[at >= 0]] = True
-        mask &= chosen
-    if (bits := text(given, "bits", longest=64 << 20)) is not None:
-        drawn = np.zeros(len(mask), dtype=bool)
-        drawn[found.folder.order] = _unpacked(bits, len(mask))
-        mask &= drawn
-    return mask
-
-
-def _unpacked(bits: str, count: int) -> NDArray[np.bool_]:
+def _by_id(found: AtlasMap, asked: str, mask: NDArray[np.bool_] | None) -> Hits:
+    """Return the row of an id, if there is one; what somebody typed need not be one."""
     try:
-        raw = np.frombuffer(base64.b64decode(bits, validate=True), dtype=np.uint8)
-    except (binascii.Error, ValueError) as error:
-        raise InputError(f"bits are no base64: {error}") from None
-    if len(raw) != (count + 7) // 8:
-        raise InputError(f"bits have {len(raw)} bytes; {count:,} rows take {(count + 7) // 8:,}")
-    return np.unpackbits(raw, count=count, bitorder="little").astype(bool)
-
-
-def _vector(given: dict[str, Any], found: AtlasMap) -> NDArray[np.float32] | None:
-    value = given.get("vector")
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) > _MAX_DIM:
-        raise InputError("vector must be a list of numbers")
-    try:
-        vector = np.array(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise InputError("vector must be a list of numbers") from None
-    if vector.shape != (found.record.dim,) or not np.isfinite(vector).all():
-        raise InputError(f"vector must have {found.record.dim} finite numbers; it has the shape {vector.shape}")
-    return vector
+        numbers = found.dataset.store.rows_of(typed_ids(found.dataset, [asked.strip()]))
+    except (InputError, DatasetError):
+        numbers = np.empty(0, dtype=np.int64)
+    rows = found.folder.positions_of(numbers)
+    rows = rows[rows >= 0]
+    rows = rows if mask is None else rows[mask[rows]]
+    return Hits(rows=rows, scores=np.ones(len(rows), dtype=np.float32))
 
 
 def _blocks(found: AtlasMap, rows: NDArray[np.int64], columns: list[str] | None) -> Iterator[pa.Table]:
@@ -206,7 +212,7 @@ def _json_lines(first: pa.Table, others: Iterator[pa.Table]) -> Iterator[bytes]:
 def _csv_lines(first: pa.Table, others: Iterator[pa.Table]) -> Iterator[bytes]:
     stream = io.StringIO()
     writer = csv.writer(stream)
-    writer.writerow(first.column_names)
+    writer.writerow(map(_cell, first.column_names))
     for block in chain((first,), others):
         for row in block.to_pylist():
             writer.writerow([_cell(value) for value in row.values()])
@@ -222,3 +228,18 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value
+
+
+def _id_lines(first: pa.Table, others: Iterator[pa.Table]) -> Iterator[bytes]:
+    for block in chain((first,), others):
+        ids = [str(value) for value in block.column(0).to_pylist()]
+        # An id with a line's end in it stands in quotes, so that every line is one id.
+        yield "".join(f"{orjson.dumps(one).decode() if _LINE_END.search(one) else one}\n" for one in ids).encode()
+
+
+_LINE_END = re.compile(r"[\r\n]")
+_TEXTS: dict[str, tuple[Callable[[pa.Table, Iterator[pa.Table]], Iterator[bytes]], str]] = {
+    "jsonl": (_json_lines, "application/x-ndjson"),
+    "csv": (_csv_lines, "text/csv; charset=utf-8"),
+    "ids": (_id_lines, "text/plain; charset=utf-8"),
+}

@@ -13,7 +13,7 @@ from fastapi import Response
 
 from gnomonic.errors import InputError
 
-__all__ = ["ARROW_STREAM", "Call", "data", "json_of", "said"]
+__all__ = ["ARROW_STREAM", "Call", "data", "json_bytes", "json_of", "said"]
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
@@ -77,9 +77,12 @@ def json_of(body: bytes) -> dict[str, Any]:
 
 def said(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer of JSON: bytes in it become base64, what JSON has no form for becomes text."""
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    body = orjson.dumps(value, default=_plain, option=options)
-    return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+    return Response(json_bytes(value), status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return any value as JSON: bytes in it become base64, what JSON has no form for becomes text."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
 
 def data(

@@ -44,6 +44,10 @@ class OfferedModels:
         name = (asked or next(iter(self.sources))).removeprefix("nomic-ai/")
         if name in self.sources:
             return name
+        # A map that was made without a server names the folder of its model.
+        for known, source in self.sources.items():
+            if asked == source:
+                return known
         raise UnknownModelError(
             f"model {name[:100]!r} is not served here; there are: {', '.join(self.sources)}",
             hint=f"start the server with --model {name[:100]}, or with --atlas-model NAME to embed fields with that "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from gnomonic.errors import InputError
 
-__all__ = ["flag", "names", "only", "text", "whole"]
+__all__ = ["flag", "names", "number", "only", "text", "whole"]
 
 _MAX_TEXT = 100_000
 _MAX_NAMES = 10_000
@@ -52,6 +53,20 @@ def whole(given: Mapping[str, Any], name: str, default: int, low: int, high: int
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name} {str(value)[:40]} is not a whole number from {low} to {high}")
     return value
+
+
+def number(given: Mapping[str, Any], name: str) -> float | None:
+    """Return a finite number, None where it is absent or null.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = given.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name} {str(value)[:40]!r} is no finite number")
+    return float(value)
 
 
 def flag(given: Mapping[str, Any], name: str, default: bool = False) -> bool:

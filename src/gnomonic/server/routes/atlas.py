@@ -241,9 +241,11 @@ def _too_large(limit: int) -> TooLargeError:
 def _run(target: str, desk: Desk, call: Call) -> Response:
     """Call the function that a route names."""
     module, _, name = target.partition(":")
+    from gnomonic.server.atlas.packing import packed
+
     answer: Callable[[Desk, Call], Response] = getattr(importlib.import_module(f"gnomonic.server.atlas.{module}"), name)
     try:
-        return answer(desk, call)
+        return packed(call, answer(desk, call))
     except GnomonicError as error:
         # Where the server keeps its files is none of its clients' business.
         root = str(desk.options.root)

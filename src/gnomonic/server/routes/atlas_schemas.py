@@ -19,6 +19,10 @@ _BYTES: Schema = {"type": "string", "format": "binary"}
 _SETTINGS: Schema = {"type": "object", "description": "Settings of this stage; what is left out is chosen."}
 
 
+def _pair(size: int) -> Schema:
+    return {"type": "array", "items": {"type": "number"}, "minItems": size, "maxItems": size}
+
+
 def _fields(properties: Schema, *required: str) -> Schema:
     made: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return {**made, "required": list(required)} if required else made
@@ -44,25 +48,77 @@ _BUILD = _fields(
         "rebuild": {"type": "boolean", "description": "With update: from the start, laid onto the old one."},
     }
 )
+_NUMBER: Schema = {"type": ["number", "null"]}
+_KEEP: Schema = {"enum": ["first", "longest", "newest", "central"]}
+_QUERY: Schema = {
+    "query": _TEXT,
+    "vector": _NUMBERS,
+    "id": _ID,
+    "position": {"type": "integer", "minimum": 0},
+    "image": {**_TEXT, "description": "Base64 of a PNG, JPEG, WebP or GIF file."},
+}
 _CONDITIONS: Schema = {
     "where": {**_TEXT, "description": "SQL-like: year >= 2000 AND kind = 'book'"},
     "topics": {"type": "array", "items": _ID},
     "tags": _TEXTS,
     "ids": _IDS,
     "bits": {**_TEXT, "description": "Base64 of a bit a row in map order, lowest bit first."},
+    "fields": {
+        "type": "array",
+        "description": "By the columns beside the map: a range, ends included, dates in ms; or codes of a category.",
+        "items": _fields(
+            {
+                "column": _TEXT,
+                "min": _NUMBER,
+                "max": _NUMBER,
+                "codes": {"type": ["array", "null"], "items": {"type": "integer"}},
+                "nulls": {"type": "boolean", "description": "Rows without a value pass."},
+            },
+            "column",
+        ),
+    },
+    "polygon": {
+        "type": "array",
+        "items": _pair(2),
+        "minItems": 3,
+        "maxItems": 10_000,
+        "description": "Corners in the plane; inside is where a ray meets an odd number of sides.",
+    },
+    "box": {**_pair(4), "description": "x0, y0, x1, y1."},
+    "heat": _fields({**_QUERY, "at_least": {"type": "number", "description": "The least score."}}, "at_least"),
+    "duplicates": _fields({"cutoff": _NUMBER, "keep": _KEEP, "by": {"type": ["string", "null"]}}),
+    "invert": {"type": "boolean", "description": "The rows that do not pass instead."},
 }
-_QUERY: Schema = {"query": _TEXT, "vector": _NUMBERS, "id": _ID}
+_K: Schema = {"type": "integer", "minimum": 1, "maximum": 1000}
 _SEARCH = _fields(
     {
-        **_QUERY,
-        "k": {"type": "integer", "minimum": 1, "maximum": 1000},
+        **{name: _QUERY[name] for name in ("query", "vector", "id")},
+        "k": _K,
         "mode": {"enum": ["semantic", "words", "hybrid"]},
-        **{name: _CONDITIONS[name] for name in ("where", "topics", "tags")},
+        **_CONDITIONS,
         "columns": _TEXTS,
     }
 )
+_FIND = _fields(
+    {
+        "mode": {"enum": ["semantic", "words", "hybrid", "id", "like", "image"]},
+        **{name: _QUERY[name] for name in ("query", "position", "image")},
+        "k": _K,
+        **_CONDITIONS,
+    }
+)
+_ROWS_AT = _fields(
+    {
+        "positions": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 1000},
+        "columns": {"type": ["array", "null"], "items": _TEXT},
+        "longest": {"type": "integer", "minimum": 0, "description": "Characters of a value; more are cut."},
+    },
+    "positions",
+)
+_COUNTS = _fields({"columns": _TEXTS, **_CONDITIONS}, "columns")
+_TAG_ROWS = _fields({"name": _TEXT, "remove": {"type": "boolean"}, **_CONDITIONS}, "name")
 _HEAT = _fields({**_QUERY, "dtype": {"enum": ["float16", "uint8"]}})
-_EXPORT = _fields({**_CONDITIONS, "columns": _TEXTS, "format": {"enum": ["parquet", "jsonl", "csv"]}})
+_EXPORT = _fields({**_CONDITIONS, "columns": _TEXTS, "format": {"enum": ["parquet", "jsonl", "csv", "ids"]}})
 _CHANGES = _fields({"rows": _ROWS["properties"]["rows"]})
 _READ_ROWS = _fields(
     {
@@ -97,6 +153,13 @@ _PAGE: Schema = {
     "columns": "Columns, with commas between.",
 }
 
+_GROUPS: Schema = {
+    "cutoff": "How near they are; default the map's own.",
+    "keep": "Which row is kept: first, longest, newest, central.",
+    "by": "The column for longest or newest.",
+    "offset": "Groups to pass over.",
+    "limit": "Groups at most.",
+}
 _FOLLOW: Schema = {"update_maps": "false: the current map does not follow yet."}
 _ADDING: Schema = {"on_conflict": "error, skip, replace", **_FOLLOW}
 
@@ -126,6 +189,16 @@ ATLAS: dict[tuple[str, str], tuple[str, Schema | None, Schema, int]] = {
     ("POST", f"{_MAP}/nearest"): ("Maps: the rows nearest to vectors or rows", _NEAREST, {}, 200),
     ("POST", f"{_MAP}/topic-shares"): ("Maps: topics of the rows nearest to vectors", _SHARES, {}, 200),
     ("POST", f"{_MAP}/search"): ("Maps: search by text, vector or row", _SEARCH, {}, 200),
+    ("GET", f"{_MAP}/view"): ("Maps: what its page shows, and what can be done", None, {}, 200),
+    ("GET", f"{_MAP}/labels"): ("Maps: topics' names that lie over no other, by zoom", None, {}, 200),
+    ("POST", f"{_MAP}/rows-at"): ("Maps: rows by position, cut short", _ROWS_AT, {}, 200),
+    ("POST", f"{_MAP}/find"): ("Maps: positions of the rows that are asked for", _FIND, {}, 200),
+    ("POST", f"{_MAP}/counts"): ("Maps: how often each value is there among rows that pass", _COUNTS, {}, 200),
+    ("POST", f"{_MAP}/explain"): ("Maps: what sets rows apart", _fields(_CONDITIONS), {}, 200),
+    ("POST", f"{_MAP}/tags"): ("Maps: give a tag to the rows that pass, or take it", _TAG_ROWS, {}, 200),
+    ("GET", f"{_MAP}/duplicate-groups"): ("Maps: groups of rows that say the same", None, _GROUPS, 200),
+    ("GET", f"{_MAP}/thumbs/{{z}}/{{x}}/{{y}}"): ("Maps: a sheet of a tile's pictures", None, {}, 200),
+    ("GET", f"{_MAP}/images/{{position}}"): ("Maps: the picture of a row", None, {}, 200),
     ("POST", f"{_MAP}/filter"): ("Maps: which rows pass, a bit each in map order", _fields(_CONDITIONS), {}, 200),
     ("POST", f"{_MAP}/heat"): ("Maps: nearness of every row in map order", _HEAT, {}, 200),
     ("POST", f"{_MAP}/export"): ("Maps: the rows that pass, as a file", _EXPORT, {}, 200),
@@ -136,7 +209,7 @@ ATLAS: dict[tuple[str, str], tuple[str, Schema | None, Schema, int]] = {
     ("GET", f"{_MAP}/files/{{path}}"): ("Maps: tiles and the columns beside them", None, {}, 200),
 }
 
-_BINARY = frozenset({"filter", "heat", "export", "{path}"})
+_BINARY = frozenset({"filter", "heat", "export", "{path}", "{y}"})
 _REFUSALS = {
     "400": "Something in the request is not usable; the detail says what",
     "401": "No key, or not one of this server's",
@@ -175,10 +248,16 @@ def operation(method: str, path: str) -> Schema:
 def _responses(path: str, status: int) -> Schema:
     content: Schema = {"application/json": {"schema": _OBJECT}}
     last = path.rpartition("/")[2]
-    if last in _BINARY:
+    if last in _BINARY or "/images/" in path:
         kinds = ["application/octet-stream"] if last in ("filter", "heat", "{path}") else []
-        kinds += ["application/vnd.apache.parquet", "application/x-ndjson", "text/csv"] if last == "export" else []
+        kinds += (
+            ["application/vnd.apache.parquet", "application/x-ndjson", "text/csv", "text/plain"]
+            if last == "export"
+            else []
+        )
         content = {kind: {"schema": _BYTES} for kind in kinds}
+        if "/thumbs/" in path or "/images/" in path:
+            content = {f"image/{kind}": {"schema": _BYTES} for kind in ("webp", "png", "jpeg", "gif")}
         if last == "{path}":
             content["application/json"] = {"schema": _OBJECT}
     elif last in ("rows", "read", "search", "duplicates"):

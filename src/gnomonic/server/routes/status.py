@@ -55,8 +55,6 @@ def add_status_routes(
         ("POST", "/api/show", status.show),
         ("GET", "/api/ps", status.running),
         ("GET", "/api/version", status.version),
-        ("GET", "/", status.root),
-        ("HEAD", "/", status.root),
         ("GET", "/info", status.info),
         ("POST", "/tokenize", status.tokenize),
     ):
@@ -126,9 +124,6 @@ class _Status:
 
     async def version(self, _: Request, __: Exchange) -> Response:
         return respond(ollama.render_version())
-
-    async def root(self, _: Request, __: Exchange) -> Response:
-        return respond(ollama.render_root())
 
     async def info(self, _: Request, __: Exchange) -> Response:
         limits = self._service.limits

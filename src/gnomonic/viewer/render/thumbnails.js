@@ -1,0 +1,148 @@
+/** Small pictures of rows in the place of their points, where those are far enough apart to have room for them. */
+
+import { FADED } from "./states.js";
+import { pointOf } from "./tiles.js";
+
+/** @typedef {import("../types.js").Source} Source */
+/** @typedef {import("./camera.js").Camera} Camera */
+/** @typedef {import("./passes.js").Plan} Plan */
+/** @typedef {import("./tiles.js").TileNode} TileNode */
+/** @typedef {{node: TileNode, i: number, x: number, y: number, since: number}} Shown */
+
+const CELL = 64;
+const ACROSS = 32;
+/** A sheet has pictures of so many of a tile's first points. */
+const ON_SHEET = 1024;
+const MOST = 150;
+/** Decoded sheets take 16 MB each. */
+const SHEETS = 10;
+const FADE_MS = 220;
+/** Pixels between points, mostly, from which there are pictures. */
+export const APART = 16;
+
+export class Thumbnails {
+  /** @type {Map<TileNode, {sheet: ImageBitmap | null, pending: boolean}>} The one used last at the end. */
+  #sheets = new Map();
+  /** @type {Map<number, Shown>} By map position. */
+  #shown = new Map();
+
+  /**
+   * @param {Source} source
+   * @param {AbortSignal} signal
+   * @param {() => void} came
+   */
+  constructor(source, signal, came) {
+    this.source = source;
+    this.signal = signal;
+    this.came = came;
+    signal.addEventListener("abort", () => this.#close(0));
+  }
+
+  /**
+   * Draw what there is room for; whether pictures are still fading in.
+   *
+   * @param {CanvasRenderingContext2D} context
+   * @param {object} options
+   * @param {Camera} options.camera
+   * @param {Plan} options.plan
+   * @param {number} options.spacing  CSS pixels between points where they are as dense as usual.
+   * @param {string} options.frame  Colour of the pictures' frames.
+   */
+  draw(context, { camera, plan, spacing, frame }) {
+    const size = Math.round(Math.min(CELL, Math.max(30, spacing)));
+    const now = performance.now();
+    const placed = this.#place(camera, plan, size, now);
+    let fading = false;
+    context.strokeStyle = frame;
+    context.lineWidth = 1;
+    for (const one of placed.values()) {
+      const sheet = this.#sheets.get(one.node)?.sheet;
+      if (!sheet) continue;
+      const alpha = Math.min(1, (now - one.since) / FADE_MS);
+      fading ||= alpha < 1;
+      context.globalAlpha = alpha;
+      const [left, top] = [Math.round(one.x - size / 2), Math.round(one.y - size / 2)];
+      const [u, v] = [(one.i % ACROSS) * CELL, Math.floor(one.i / ACROSS) * CELL];
+      context.drawImage(sheet, u, v, CELL, CELL, left, top, size, size);
+      context.strokeRect(left - 0.5, top - 0.5, size + 1, size + 1);
+    }
+    context.globalAlpha = 1;
+    this.#shown = placed;
+    return fading;
+  }
+
+  /**
+   * Which pictures go where, none over another; those shown already come first, so that they stay.
+   *
+   * @param {Camera} camera
+   * @param {Plan} plan
+   * @param {number} size
+   * @param {number} now
+   */
+  #place(camera, plan, size, now) {
+    /** @type {Map<number, Shown>} */
+    const placed = new Map();
+    const { width, height } = camera.view;
+    const cell = size + 4;
+    /** @type {Map<string, [number, number][]>} */
+    const grid = new Map();
+    const fits = (/** @type {number} */ x, /** @type {number} */ y) => {
+      const [column, row] = [Math.floor(x / cell), Math.floor(y / cell)];
+      for (let a = column - 1; a <= column + 1; a++) {
+        for (let b = row - 1; b <= row + 1; b++) {
+          if (grid.get(`${a} ${b}`)?.some(([u, v]) => Math.abs(u - x) < cell && Math.abs(v - y) < cell)) return false;
+        }
+      }
+      const key = `${column} ${row}`;
+      grid.set(key, [...(grid.get(key) ?? []), [x, y]]);
+      return true;
+    };
+    const offer = (/** @type {TileNode} */ node, /** @type {number} */ i, /** @type {number} */ since) => {
+      const [x, y] = camera.toScreen(...pointOf(node, i));
+      if (x < -size || y < -size || x > width + size || y > height + size || placed.size >= MOST) return;
+      if (!fits(x, y)) return;
+      const fresh = since || (this.#sheets.get(node)?.sheet ? now : 0);
+      placed.set(node.tile.offset + i, { node, i, x, y, since: fresh });
+    };
+    const faded = new Map(plan.drawn.map((drawn) => [drawn.node, drawn.groups]));
+    for (const { node, i, since } of this.#shown.values()) {
+      if (node.xy && faded.has(node) && faded.get(node)?.[i] !== FADED) offer(node, i, since);
+    }
+    for (const { node, groups } of plan.drawn) {
+      if (!node.xy || !this.#sheetOf(node)) continue;
+      const most = Math.min(ON_SHEET, node.tile.count);
+      for (let i = 0; i < most && placed.size < MOST; i++) {
+        if (groups?.[i] !== FADED && !placed.has(node.tile.offset + i)) offer(node, i, 0);
+      }
+    }
+    return placed;
+  }
+
+  /** Whether a tile's pictures are there; they are asked for if not. @param {TileNode} node */
+  #sheetOf(node) {
+    const known = this.#sheets.get(node);
+    if (known) {
+      this.#sheets.delete(node);
+      this.#sheets.set(node, known);
+      return known.sheet !== null;
+    }
+    const entry = { sheet: /** @type {ImageBitmap | null} */ (null), pending: true };
+    this.#sheets.set(node, entry);
+    this.source.thumbs(node.tile, this.signal).then((sheet) => {
+      entry.sheet = sheet;
+      entry.pending = false;
+      this.#close(SHEETS);
+      if (sheet) this.came();
+    }, () => (entry.pending = false));
+    return false;
+  }
+
+  /** @param {number} most  Sheets to keep. */
+  #close(most) {
+    const held = [...this.#sheets].filter(([, { sheet }]) => sheet);
+    for (const [node, { sheet }] of held.slice(0, Math.max(0, held.length - most))) {
+      sheet?.close();
+      this.#sheets.delete(node);
+    }
+  }
+}
