@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -39,6 +40,7 @@ WINDOW = {"width": 1280, "height": 800}
 PEER = "embedding-atlas"
 PEER_FILES = Path(__file__).with_name("viewer_peer")
 DRAGS = 24
+LONGEST_PAN_S = 12
 ZOOMS = 3
 FILTERS = 15
 
@@ -79,11 +81,6 @@ WATCH = """
   };
   requestAnimationFrame(tick);
 })();
-"""
-BYTES = """
-(first) => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-  .filter((entry) => entry.startTime <= first)
-  .reduce((sum, entry) => sum + entry.transferSize, 0)
 """
 FILTER = """
 async ({ address, conditions }) => {
@@ -240,7 +237,10 @@ def _pan(page: Any) -> list[float]:
     mouse.down()
     mouse.move(middle_x + 10, middle_y)
     page.evaluate("() => { __seen.frames = []; __seen.panning = true; }")
+    end = time.monotonic() + LONGEST_PAN_S
     for step in range(DRAGS):
+        if time.monotonic() > end:
+            break
         angle = 2 * np.pi * step / DRAGS
         mouse.move(middle_x + 160 * np.sin(angle), middle_y + 120 * (1 - np.cos(angle)), steps=3)
     frames = page.evaluate("() => { __seen.panning = false; return __seen.frames; }")
@@ -248,18 +248,42 @@ def _pan(page: Any) -> list[float]:
     return [float(gap) for gap in np.diff(frames)]
 
 
+class _Traffic:
+    """Notes when bytes reach a page."""
+
+    def __init__(self, page: Any) -> None:
+        self._parts: list[tuple[float, int]] = []
+        self._offset: float | None = None
+        session = page.context.new_cdp_session(page)
+        session.on("Network.requestWillBeSent", self._asked)
+        session.on("Network.dataReceived", self._came)
+        session.send("Network.enable")
+
+    def _asked(self, event: dict[str, Any]) -> None:
+        self._offset = event["wallTime"] - event["timestamp"]
+
+    def _came(self, event: dict[str, Any]) -> None:
+        self._parts.append((event["timestamp"], event["encodedDataLength"] or event["dataLength"]))
+
+    def until(self, wall_s: float) -> int:
+        """Return the bytes of bodies that had come by a time of the wall clock."""
+        assert self._offset is not None
+        return sum(size for clock, size in self._parts if clock + self._offset <= wall_s)
+
+
 def _visit(measured: Measured, address: str, filters: str | None) -> None:
     """Open a page in a new browser, and measure."""
     with browser("--enable-precise-memory-info") as chromium:
         page = chromium.new_context(viewport=WINDOW).new_page()
         page.add_init_script(WATCH)
+        traffic = _Traffic(page)
         page.goto(address, wait_until="commit")
         page.wait_for_function("() => window.__seen?.first", timeout=120_000, polling=20)
         first = page.evaluate("() => __seen.first")
         page.wait_for_selector('#app[data-ready="all"]', timeout=60_000)
         measured.first_s.append(first / 1e3)
         measured.all_s.append(page.evaluate("() => performance.now()") / 1e3)
-        measured.bytes_before.append(page.evaluate(BYTES, first))
+        measured.bytes_before.append(traffic.until((page.evaluate("() => performance.timeOrigin") + first) / 1e3))
         page.wait_for_timeout(1500)
         gaps = _pan(page)
         if gaps:
@@ -320,7 +344,7 @@ def _bars(measured: Sequence[Measured]) -> list[Bar]:
         rows = f"{one.rows:,} points"
         limits = {
             "first_s": (f"first points on screen, {rows}", 1.0, "s"),
-            "bytes_before": (f"bytes asked for before them, {rows}", 1.5e6, "B"),
+            "bytes_before": (f"bytes that came before them, {rows}", 1.5e6, "B"),
             "frame_ms": (f"time between frames while panning, {rows}", 120.0, "ms"),
             "zoomed_frame_ms": (f"the same, zoomed in, {rows}", 120.0, "ms"),
             "filter_ms": (f"one filter, there and back, {rows}", 300.0, "ms"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -68,3 +70,37 @@ def test_bytes_are_counted_inside_tuples() -> None:
     cache = ByteCache(1000)
     cache.get("a", lambda: (b"12345", "image/webp"))
     assert 5 <= cache.nbytes <= 200
+
+
+def test_what_two_made_after_a_failure_counts_once() -> None:
+    cache, waiting = ByteCache(1000), threading.Event()
+
+    def fail() -> bytes:
+        waiting.wait(5)
+        raise ValueError("no")
+
+    def ask(make: Callable[[], bytes]) -> None:
+        with contextlib.suppress(ValueError):
+            cache.get("a", make)
+
+    both = threading.Barrier(2, timeout=5)
+
+    def make() -> bytes:
+        both.wait()
+        return b"x" * 10
+
+    first = threading.Thread(target=ask, args=(fail,))
+    first.start()
+    while "a" not in cache._making:
+        time.sleep(0.001)
+    gate = cache._making["a"]
+    # This one waits for the first one's end, and a third comes when that has given up its place.
+    second = threading.Thread(target=ask, args=(make,))
+    second.start()
+    time.sleep(0.05)
+    assert cache._making["a"] is gate
+    waiting.set()
+    first.join()
+    ask(make)
+    second.join()
+    assert cache.nbytes == 10

@@ -59,6 +59,13 @@ def test_broken_pictures_leave_their_cells_clear(monkeypatch: pytest.MonkeyPatch
     assert seen == [False] * 5 + [True]
 
 
+def test_pictures_beyond_the_pixels_of_a_sheet_leave_their_cells_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sprites, "_SHEET_PIXELS", 2 * 90 * 30 + 200)
+    broken = _file("red")[:60]
+    drawn = _drawn(sprite_sheet([_file("red")] * 3 + [broken, _file("red", size=(10, 10))], 5)[0])
+    assert [bool(drawn[:, 64 * i : 64 * (i + 1), 3].any()) for i in range(5)] == [True, True, False, False, True]
+
+
 def test_postscript_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import EpsImagePlugin
 

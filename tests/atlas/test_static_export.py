@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -88,17 +87,14 @@ def made(tmp_path_factory):
     dataset.close()
 
 
-@pytest.fixture
-def one(tmp_path):
-    """A dataset of a few rows."""
-
-    def build(count, vectors=None):
-        dataset = Dataset("few", unique_id_field="key", root=tmp_path / "data")
-        if count:
-            dataset.add_data(_table(count), embeddings=_vectors(count) if vectors is None else vectors)
-        return dataset
-
-    return build
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A map of a few rows."""
+    dataset = Dataset("few", unique_id_field="key", root=tmp_path_factory.mktemp("few"))
+    dataset.add_data(_table(14), embeddings=_vectors(14))
+    dataset.create_index()
+    yield dataset.get_map()
+    dataset.close()
 
 
 def _json(path):
@@ -165,28 +161,25 @@ def test_an_unknown_column_is_refused(made, tmp_path):
     assert not (tmp_path / "site").exists()
 
 
-@pytest.mark.parametrize("count", [0, 1, 14])
-def test_small_maps_are_written_whole(one, tmp_path, count):
-    dataset = one(max(count, 1))
-    if not count:
-        dataset.create_index()
-        dataset.delete_data(["k0"])
-    else:
-        dataset.create_index()
-    out = dataset.get_map().export(tmp_path / "site")
-    told = _json(out / "data" / "export.json")
-    assert told["count"] - told["gone"] == count
-    assert (out / "data" / "rows" / "0.bin").is_file()
+def test_a_map_of_one_row_and_then_none_is_written_whole(tmp_path):
+    dataset = Dataset("few", unique_id_field="key", root=tmp_path / "data")
+    dataset.add_data(_table(1), embeddings=_vectors(1))
+    dataset.create_index()
+    for there in (1, 0):
+        if not there:
+            dataset.delete_data(["k0"])
+        out = dataset.get_map().export(tmp_path / "site")
+        told = _json(out / "data" / "export.json")
+        assert (told["count"], told["gone"]) == (1, 1 - there)
+        assert (out / "data" / "rows" / "0.bin").is_file()
     dataset.close()
 
 
 # -- the folder itself ------------------------------------------------------------------------------------------------
 
 
-def test_an_earlier_export_is_replaced_and_other_folders_are_refused(one, tmp_path):
-    dataset = one(14)
-    dataset.create_index()
-    found = dataset.get_map()
+def test_an_earlier_export_is_replaced_and_other_folders_are_refused(few, tmp_path, monkeypatch):
+    found = few
     out = found.export(tmp_path / "site")
     (out / "data" / "left.bin").write_bytes(b"old")
     assert found.export(out) == out
@@ -207,13 +200,15 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_refused(one, tmp_pa
     assert (tmp_path / "notes" / "index.html").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert (found.export(tmp_path / "empty") / "index.html").is_file()
-    dataset.close()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(InputError, match="in which this process works"):
+        found.export(".")
+    with pytest.raises(InputError, match="holds 'empty'"):
+        found.export("..")
 
 
-def test_an_export_that_fails_leaves_the_earlier_one(one, tmp_path, monkeypatch):
-    dataset = one(14)
-    dataset.create_index()
-    found = dataset.get_map()
+def test_an_export_that_fails_leaves_the_earlier_one(few, tmp_path, monkeypatch):
+    found = few
     out = found.export(tmp_path / "site")
     before = (out / "data" / "export.json").stat().st_mtime_ns
 
@@ -227,11 +222,21 @@ def test_an_export_that_fails_leaves_the_earlier_one(one, tmp_path, monkeypatch)
         found.export(out)
     assert (out / "data" / "export.json").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    dataset.close()
 
 
 def _full_disk(*_):
     raise OSError(28, "No space left on device")
+
+
+def _once(act):
+    """Return what does something the first time that it is told of progress."""
+    done = []
+
+    def told(_):
+        if not done:
+            done.append(act())
+
+    return told
 
 
 def test_images_and_sheets_are_written(tmp_path):
@@ -253,6 +258,9 @@ def test_images_and_sheets_are_written(tmp_path):
     with image.open(out / "data" / "thumbs" / "0" / "0" / "0.webp") as sheet:
         assert sheet.size == (6 * 64, 64)
     assert _json(out / "data" / "view.json")["can"]["images"]
+    # Rows that go while it is written are in it: it is of one version.
+    during = found.export(tmp_path / "during", on_progress=_once(lambda: dataset.delete_data([0])))
+    assert len(list((during / "data" / "images").rglob("*.png"))) == 5
     bare = found.export(tmp_path / "bare", images=False)
     assert not (bare / "data" / "images").exists()
     assert not _json(bare / "data" / "view.json")["can"]["images"]
@@ -508,13 +516,9 @@ def _run_node(*tests, **environment):
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_the_viewer_answers_from_the_folder_as_python_does_of_the_map(made):
+def test_the_viewer_answers_from_the_folder_as_python_does_of_the_map_and_its_parts_do_what_they_say(made):
     found, out = made
     (out.parent / "expected.json").write_text(json.dumps(_expected(found)), encoding="utf-8")
-    _run_node("tests/browser/unit/static_source.test.mjs", GNOMONIC_TEST_EXPORT=str(out))
-
-
-def test_the_viewers_parts_do_what_they_say():
-    parts: list[Path] = sorted((ROOT / "tests" / "browser" / "unit").glob("*.test.mjs"))
-    assert parts
-    _run_node(*map(str, parts))
+    parts = sorted((ROOT / "tests" / "browser" / "unit").glob("*.test.mjs"))
+    assert "static_source.test.mjs" in [path.name for path in parts]
+    _run_node(*map(str, parts), GNOMONIC_TEST_EXPORT=str(out))

@@ -609,6 +609,12 @@ def test_conditions(library: Store, condition: str, expected: list[int]) -> None
         ("year > 3 limit 5", "names 'limit'"),
         ("year in (select year from _rows)", "names 'select'"),
         ("nofunction(year)", "cannot be used"),
+        # The engine nests a level for each operator; thousands of them would overrun its stack and end the process.
+        ("year = " + "+".join(["1"] * 9000), "more than 100 operators"),
+        ("year IS NULL" + " IS NULL" * 9000, "more than 100 operators"),
+        ("year > 1" + " = (year > 1 AND year < 3)" * 3000, "more than 100 operators"),
+        ("(" * 40 + "year" + ("+ 1" * 90 + ")") * 40 + " = 1", "more than 100 operators"),
+        ("year BETWEEN 1 AND 2" + " BETWEEN 1 AND 2" * 3000, "more than 100 operators"),
     ],
 )
 def test_conditions_that_cannot_be_used(library: Store, condition: str, said: str) -> None:
@@ -630,7 +636,11 @@ def test_search_by_words(store: Store) -> None:
     np.testing.assert_array_equal(store.full_text("MAP PARIS", k=1)[0], [0])
     np.testing.assert_array_equal(store.full_text("cafe")[0], [4])
     np.testing.assert_array_equal(store.full_text("地図")[0], [5])
-    for nothing in ("", "  ", "xyzzy", '" ( * ~ ^'):
+    # A word that stands there a thousand times costs what it costs once, and of many words the first count.
+    np.testing.assert_array_equal(store.full_text("map MAP " * 500)[1], scores)
+    others = " ".join(f"w{i}" for i in range(63))
+    assert len(store.full_text(f"{others} map")[0]) == 2
+    for nothing in ("", "  ", "xyzzy", '" ( * ~ ^', f"{others} w63 map"):
         assert store.full_text(nothing)[0].tolist() == []
     store.append(pa.table({"id": [7, 8], "a b": ["late map", "x"]}))
     store.update(pa.table({"id": [8, 6], "a b": ["zebra", "zebra crossing"]}))

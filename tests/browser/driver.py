@@ -75,8 +75,8 @@ class Watch:
     def check(self) -> None:
         """Say what was noted."""
         left = [one for one in self.errors if not any(re.search(pattern, one) for pattern in self._allowed)]
-        assert left == []
-        assert self.foreign == []
+        assert left == [], left
+        assert self.foreign == [], self.foreign
 
 
 class MapPage:

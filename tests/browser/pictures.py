@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 LARGEST_BYTES = 150_000
-_COLORS = (192, 128, 64, 32)
+_QUALITIES = (90, 80, 70, 60)
 
 
 def _search(page: MapPage) -> None:
@@ -65,14 +65,12 @@ STATES: dict[str, Callable[[MapPage], None]] = {
 
 
 def _keep(png: bytes, path: Path) -> None:
-    """Write a picture with as many colours as fit into the largest size."""
+    """Write a picture as sharp as fits into the largest size."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    for colors in _COLORS:
-        buffer = io.BytesIO()
-        image.quantize(colors, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-        if buffer.tell() <= LARGEST_BYTES:
-            break
-    path.write_bytes(buffer.getvalue())
+    for quality in _QUALITIES:
+        image.save(path, "WEBP", quality=quality, method=6)
+        if path.stat().st_size <= LARGEST_BYTES:
+            return
 
 
 def main(data: Path) -> None:
@@ -89,7 +87,7 @@ def main(data: Path) -> None:
             arrange(shown)
             shown.settle()
             page.wait_for_timeout(800)
-            _keep(page.screenshot(), IMAGES / f"viewer-{name}.png")
+            _keep(page.screenshot(), IMAGES / f"viewer-{name}.webp")
             page.context.close()
 
 

@@ -56,8 +56,8 @@ def test_once_looks_whether_all_answers(root: Path, monkeypatch: pytest.MonkeyPa
     code, said = _view(root, "birds", "--once")
     assert code == 0, said
     assert _ADDRESS.search(said)
-    files = "/v1/datasets/local/birds/maps/current/files"
-    ends = ["/map/local/birds", f"{files}/manifest.json", f"{files}/tiles/0/0/0.bin"]
+    found = "/v1/datasets/local/birds/maps/current"
+    ends = ["/map/local/birds", f"{found}/view", f"{found}/files/manifest.json", f"{found}/files/tiles/0/0/0.bin"]
     assert [address.split("/", 3)[3] for address in fetched] == [end[1:] for end in ends]
 
 

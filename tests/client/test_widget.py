@@ -174,6 +174,15 @@ def test_a_selection_on_the_map_is_read_in_python(page: _Page, found: AtlasMap) 
     assert page.widget.selected_table().num_rows == 0
 
 
+def test_more_ids_than_a_request_takes_are_selected(page: _Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnomonic.client.widget._IDS_A_REQUEST", 7)
+    ids = [f"k{i}" for i in range(40)]
+    page.widget.selection = [*ids, "k3"]
+    assert sorted(page.widget.selected_table().column("key").to_pylist()) == sorted(ids)
+    with pytest.raises(InputError, match="nobody"):
+        page.widget.selection = [*ids, "nobody"]
+
+
 def test_a_selection_set_in_python_goes_to_the_map(page: _Page, found: AtlasMap) -> None:
     page.widget.selection = ["k7", "k3"]
     rows = [found.all_ids.to_pylist().index(one) for one in ("k7", "k3")]
@@ -236,6 +245,6 @@ def test_a_map_on_a_server_is_asked_there(tmp_path: Path, monkeypatch: pytest.Mo
         page = _Page(found)
         assert page.json("GET", "/files/manifest.json")["count"] == _N
         assert page.request("GET", "/files/nothing.json")[0] == 404
-        page.widget.selection = [5, 6]
+        page.widget.selection = list(np.array([5, 6]))
         assert sorted(page.widget.selected_table()["key"].to_pylist()) == [5, 6]
         page.widget.close()

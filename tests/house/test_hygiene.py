@@ -15,7 +15,7 @@ BANNED_NAMES = {"utils", "util", "common", "helpers", "core", "misc"}
 # Spelt in pieces, so that the rule does not find itself.
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.~])/(?:work|farm|root|home/\w+|Users/\w+|tmp/\w+)/")
-BINARY = {".safetensors", ".png", ".npy", ".parquet", ".onnx", ".gz", ".woff2"}
+BINARY = {".safetensors", ".png", ".webp", ".npy", ".parquet", ".onnx", ".gz", ".woff2"}
 
 
 def _text_files() -> list[Path]:

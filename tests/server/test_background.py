@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,3 +78,17 @@ def test_an_address_that_cannot_be_had_is_told(server: BackgroundServer, root: P
         BackgroundServer(viewing_config(root, port=port)).start()
     with pytest.raises(ConfigError, match="port"):
         viewing_config(root, port=70000)
+
+
+def test_one_that_is_interrupted_while_it_starts_ends(root: Path) -> None:
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert super().wait(timeout)
+            raise KeyboardInterrupt
+
+    made = BackgroundServer(viewing_config(root))
+    made._ready = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        made.start()
+    made.wait(30)
+    assert not made.is_alive

@@ -60,6 +60,8 @@ class ByteCache:
         if size > self._limit:
             return
         with self._lock:
+            # After a failure two may have made it side by side.
+            self._bytes -= self._held.pop(key, (None, 0))[1]
             self._held[key] = (made, size)
             self._bytes += size
             while self._bytes > self._limit:

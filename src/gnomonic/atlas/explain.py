@@ -14,13 +14,13 @@ from gnomonic.atlas.keyphrases import count_phrases
 from gnomonic.atlas.topics import Topics
 
 __all__ = [
-    "EXPLAINED_ROWS", "FieldShare", "PhraseShare", "TopicShare", "central_rows", "draw_rows", "field_shares",
-    "phrase_shares", "topic_shares",
+    "EXPLAINED_CHARACTERS", "EXPLAINED_ROWS", "FieldShare", "PhraseShare", "TopicShare", "central_rows", "draw_rows",
+    "field_shares", "phrase_shares", "topic_shares",
 ]  # fmt: skip
 
 EXPLAINED_ROWS = 2000
 """Rows inside, and as many outside, whose texts are compared."""
-_CHARACTERS = 600
+EXPLAINED_CHARACTERS = 600
 """Of each text, what is read."""
 _LEAST_ROWS = 3
 """With fewer rows a value is chance."""
@@ -94,7 +94,7 @@ def phrase_shares(inside: Sequence[str], outside: Sequence[str], *, count: int =
     """
     if not inside or not outside:
         return []
-    texts = [text[:_CHARACTERS] for text in (*inside, *outside)]
+    texts = [text[:EXPLAINED_CHARACTERS] for text in (*inside, *outside)]
     sizes = np.array([len(inside), len(outside)], dtype=np.int64)
     phrases = count_phrases(texts, np.repeat(np.arange(2, dtype=np.int32), sizes), 2)
     if not phrases.texts:

@@ -250,17 +250,17 @@ class LanceStore:
                 flat = batch.column(1).flatten().to_numpy(zero_copy_only=False)
                 yield batch.column(0).to_numpy()[there], flat.reshape(int(there.sum()), -1)
 
-    def blobs(self, rows: NDArray[np.int64]) -> list[bytes | None]:
+    def blobs(self, rows: NDArray[np.int64], *, version: int | None = None) -> list[bytes | None]:
         """Return images by number."""
-        return self._bytes("_blob", rows)
+        return self._bytes("_blob", rows, version)
 
     def blob(self, id: Any) -> bytes | None:
         """Return an image by id."""
         return self.blobs(self.rows_of([id]))[0]
 
-    def thumbs(self, rows: NDArray[np.int64]) -> list[bytes | None]:
+    def thumbs(self, rows: NDArray[np.int64], *, version: int | None = None) -> list[bytes | None]:
         """Return thumbnails by number."""
-        return self._bytes("_thumb", rows)
+        return self._bytes("_thumb", rows, version)
 
     def where(self, predicate: str, *, version: int | None = None) -> NDArray[np.int64]:
         """Return the numbers of the rows for which a condition holds."""
@@ -366,8 +366,8 @@ class LanceStore:
                 found.append(None)  # no row can have it
         return pa.array(found, pa.string()) if text else _whole(found, snapshot.schema.field(field).type)
 
-    def _bytes(self, name: str, rows: NDArray[np.int64]) -> list[bytes | None]:
-        snapshot = self._at(None)
+    def _bytes(self, name: str, rows: NDArray[np.int64], version: int | None) -> list[bytes | None]:
+        snapshot = self._at(version)
         if name not in snapshot.held.names:
             snapshot.check_rows(rows)
             return [None] * len(rows)

@@ -26,6 +26,7 @@ from gnomonic.errors import InputError
 
 if TYPE_CHECKING:
     from gnomonic.atlas.atlas_map import AtlasMap
+    from gnomonic.atlas.living import Living
 
 __all__ = ["MapArrays"]
 
@@ -90,9 +91,13 @@ class MapArrays:
         """The mapped field, or the column with the longest texts; None without texts."""
         return choose_fields(self._map, self._map.dataset.schema.names)[1]
 
-    def living(self) -> _Mask | None:
-        """Return which rows the dataset still has, [n] bool in map order; None for all."""
-        living = self._map.living
+    def living(self, at: Living | None = None) -> _Mask | None:
+        """Return which rows the dataset still has, [n] bool in map order; None for all.
+
+        Args:
+            at: of another version than this moment's.
+        """
+        living = self._map.living if at is None else at
         if living.is_whole:
             return None
 

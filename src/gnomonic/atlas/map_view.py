@@ -147,12 +147,13 @@ def choose_fields(found: AtlasMap, names: Sequence[str]) -> tuple[str | None, st
     """
     schema = found.dataset.schema
     texts = [name for name in names if name != found.id_field and is_text(schema.field(name).type)]
-    alive = found.alive_rows
+    living = found.living
+    alive = living.rows
     if not texts or not len(alive):
         mapped = found.record.indexed_field
         return None, mapped if mapped in texts else None
     picked = alive[np.unique(np.linspace(0, len(alive) - 1, min(_SAMPLE, len(alive))).astype(np.int64))]
-    table = found.dataset.store.take(picked, texts)
+    table = found.dataset.store.take(picked, texts, version=living.version)
     lengths = {name: _mean_length(table.column(name)) for name in texts}
     mapped = found.record.indexed_field
     text = mapped if mapped in texts else max(texts, key=lambda name: lengths[name])

@@ -39,6 +39,13 @@ _TYPES = frozenset(
 
 _FUNCTIONS = frozenset(("cast", "try_cast", "extract", "position", "substring", "trim"))
 
+_MOST_CHAINED = 100
+"""Operators in one expression that is not divided by AND or OR. The engine nests a level for each, and some hundreds of
+levels overrun its stack, which ends the process."""
+
+_OPERATORS = frozenset({"is", "not", "in", "like", "ilike", "escape", "between"})
+_OPEN, _CLOSE, _APART = ("sign", "("), ("sign", ")"), ("sign", ",")
+
 
 def translate(predicate: str, columns: Mapping[str, str]) -> str:
     """Return a condition with every column's name replaced.
@@ -51,9 +58,10 @@ def translate(predicate: str, columns: Mapping[str, str]) -> str:
         columns: what to put for each name.
 
     Raises:
-        InputError: a name is unknown, or a character belongs to nothing.
+        InputError: a name is unknown, a character belongs to nothing, or too many operators follow one another.
     """
     tokens = _tokens(predicate)
+    _check_chains(tokens)
     if not tokens:
         raise InputError("the condition is empty; write one such as \"year >= 2000 AND title LIKE '%map%'\"")
     made: list[str] = []
@@ -87,6 +95,36 @@ def _tokens(predicate: str) -> list[tuple[str, str]]:
         found.append((kind, text.replace(quote * 2, quote) if quote else text))
         place = match.end()
     return found if any(kind != "space" for kind, _ in found) else []
+
+
+def _check_chains(tokens: list[tuple[str, str]]) -> None:
+    """Refuse conditions that the engine would nest too deeply."""
+    chained = peak = between = 0
+    base = 0
+    """Operators around the innermost open bracket."""
+    outer: list[tuple[int, int, int]] = []
+    for kind, text in tokens:
+        word = text.lower() if kind == "word" else ""
+        if (kind, text) == _OPEN:
+            outer.append((base, peak, between))
+            base, peak, between = chained, chained, 0
+        elif (kind, text) == _CLOSE and outer:
+            # What follows is put on top of the deepest that was inside.
+            chained = peak
+            base, peak, between = outer.pop()
+        elif word == "and" and between:
+            between -= 1
+        elif word in ("and", "or") or (kind, text) == _APART:
+            chained, between = base, 0
+        elif (kind, text) != _CLOSE and (kind == "sign" or word in _OPERATORS):
+            chained += 1
+            between += word == "between"
+        peak = max(peak, chained)
+        if chained > _MOST_CHAINED:
+            raise InputError(
+                f"the condition has more than {_MOST_CHAINED} operators in one expression",
+                hint="divide it with AND or OR, or list values with IN (…)",
+            )
 
 
 def _word(tokens: list[tuple[str, str]], place: int, columns: Mapping[str, str]) -> tuple[str, int]:

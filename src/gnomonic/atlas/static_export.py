@@ -59,6 +59,8 @@ def export_map(
 ) -> Path:
     """Write a map to a folder that works from any file host; see `AtlasMap.export`."""
     target = Path(folder)
+    if target.name in ("", ".."):
+        target = target.resolve()  # another folder is put beside it, by its name
     names = _chosen(found, columns)
     _check_target(target)
     fresh = target.with_name(f".{target.name}.partial")
@@ -148,7 +150,7 @@ class _Export:
         words = word_fields(self._found, self._names)
         writer = RowWriter(self._found, self._living, self._data, self._names)
         index = WordIndex(self._data / "words", count, _BLOCK) if words else None
-        pictures = ImageWriter(self._found, self._data, self._there) if self._images else None
+        pictures = ImageWriter(self._found, self._living, self._data, self._there) if self._images else None
         for number, begin in enumerate(range(0, count, _BLOCK)):
             self._on_progress(Progress(stage="export", done=begin, total=count))
             end = min(begin + _BLOCK, count)
@@ -210,6 +212,11 @@ def _check_target(target: Path) -> None:
         return
     if not target.is_dir() or target.is_symlink():
         raise InputError(f"{target} is no folder; choose another one to export to")
+    if target.samefile("."):
+        raise InputError(
+            f"{target} is the folder in which this process works, and an export puts another in its place",
+            hint="choose a folder in it",
+        )
     there = sorted(path.name for path in target.iterdir())
     if not there:
         return

@@ -14,6 +14,7 @@ from gnomonic.atlas.tiles import Manifest
 
 if TYPE_CHECKING:
     from gnomonic.atlas.atlas_map import AtlasMap
+    from gnomonic.atlas.living import Living
 
 __all__ = ["IMAGES_A_FOLDER", "ImageWriter"]
 
@@ -26,11 +27,12 @@ _ENDS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/g
 class ImageWriter:
     """Writes `images/` and `thumbs/`."""
 
-    def __init__(self, found: AtlasMap, folder: Path, there: NDArray[np.bool_]) -> None:
+    def __init__(self, found: AtlasMap, living: Living, folder: Path, there: NDArray[np.bool_]) -> None:
         """Begin.
 
         Args:
             found: the map.
+            living: which of its rows are there, at the version that is exported.
             folder: where the files go.
             there: [n] bool in row order: the rows that are not gone.
         """
@@ -39,6 +41,7 @@ class ImageWriter:
         self._rows = found.folder.rows
         self._order = found.folder.order
         self._there = there
+        self._version = living.version
 
     def write(self, begin: int, end: int) -> list[str | None]:
         """Write the images at some positions; return what each file's name ends in, None where there is none."""
@@ -66,7 +69,7 @@ class ImageWriter:
         for first in range(begin, end, _READ):
             at = self._order[first : min(first + _READ, end)]
             there = self._there[at]
-            read = iter(self._store.blobs(self._rows[at[there]]))
+            read = iter(self._store.blobs(self._rows[at[there]], version=self._version))
             for one in there:
                 yield next(read) if one else None
 
@@ -75,9 +78,10 @@ class ImageWriter:
             at = self._order[first : min(first + _READ, end)]
             there = self._there[at]
             rows = self._rows[at[there]]
-            thumbs = self._store.thumbs(rows)
+            thumbs = self._store.thumbs(rows, version=self._version)
             absent = [place for place, thumb in enumerate(thumbs) if thumb is None]
-            for place, data in zip(absent, self._store.blobs(rows[absent]) if absent else [], strict=True):
+            images = self._store.blobs(rows[absent], version=self._version) if absent else []
+            for place, data in zip(absent, images, strict=True):
                 thumbs[place] = data
             read = iter(thumbs)
             for one in there:

@@ -233,11 +233,11 @@ class Store(Protocol):
         """
         ...
 
-    def blobs(self, rows: NDArray[np.int64]) -> list[bytes | None]:
+    def blobs(self, rows: NDArray[np.int64], *, version: int | None = None) -> list[bytes | None]:
         """Return the images of rows by number, in order; None where a row has none.
 
         Raises:
-            DatasetError: a row is not there.
+            DatasetError: a row is not there, or the version is gone.
         """
         ...
 
@@ -249,11 +249,11 @@ class Store(Protocol):
         """
         ...
 
-    def thumbs(self, rows: NDArray[np.int64]) -> list[bytes | None]:
+    def thumbs(self, rows: NDArray[np.int64], *, version: int | None = None) -> list[bytes | None]:
         """Return the thumbnails of rows by number, in order; None where a row has none.
 
         Raises:
-            DatasetError: a row is not there.
+            DatasetError: a row is not there, or the version is gone.
         """
         ...
 

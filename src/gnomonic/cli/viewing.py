@@ -85,9 +85,10 @@ def show(
             server.start(warm=_model_of(found))
             address = f"{server.url}/map/{place}"
             _fetch(address)
+            # What is opened now, nobody waits for in front of an empty page.
+            _fetch_first(f"{server.url}/v1/datasets/{place}/maps/current")
             typer.echo(f"Map: {address}")
             if once:
-                _fetch_points(f"{server.url}/v1/datasets/{place}/maps/current/files")
                 return
             _tell(host)
             if browser and sys.stdout.isatty() and _has_browser():
@@ -153,10 +154,11 @@ def _fetch(address: str) -> bytes:
     return body
 
 
-def _fetch_points(files: str) -> None:
-    """Fetch what a page draws first."""
-    for tile in json.loads(_fetch(f"{files}/manifest.json"))["tiles"][:1]:
-        _fetch(f"{files}/tiles/{tile['z']}/{tile['x']}/{tile['y']}.bin")
+def _fetch_first(found: str) -> None:
+    """Fetch what a page asks for before its first points."""
+    _fetch(f"{found}/view")
+    for tile in json.loads(_fetch(f"{found}/files/manifest.json"))["tiles"][:1]:
+        _fetch(f"{found}/files/tiles/{tile['z']}/{tile['x']}/{tile['y']}.bin")
 
 
 def _has_browser() -> bool:

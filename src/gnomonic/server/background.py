@@ -119,7 +119,11 @@ class BackgroundServer:
 
         self._thread = threading.Thread(target=run, name="gnomonic-server", daemon=True)
         self._thread.start()
-        self._ready.wait(_START_S)
+        try:
+            self._ready.wait(_START_S)
+        except BaseException:  # Ctrl-C: nobody would have a hand on it any more
+            self._server.should_exit = True
+            raise
         failure = self._error or self._server.failure
         if failure is not None or not self._server.started:
             self.stop()

@@ -5,19 +5,27 @@ import { Bits } from "./bits.js";
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Actions} Actions */
 /** @typedef {import("./types.js").Conditions} Conditions */
+/** @typedef {"new" | "add" | "remove" | "within"} Combine */
+
+const MOST_UNHEARD = 20;
 
 /**
  * @param {App} app
  * @returns {Actions}
  */
 export function createActions(app) {
-  const { store, root } = app;
-  let filtering = new AbortController();
+  const { store, root, signal } = app;
+  /** @type {Parameters<Actions["say"]>[]} */
+  const unheard = [];
 
   /** @type {Actions["say"]} */
   const say = (text, kind = "info", action) => {
-    root.dispatchEvent(new CustomEvent("gnomonic:say", { detail: { text, kind, action } }));
+    const event = new CustomEvent("gnomonic:say", { cancelable: true, detail: { text, kind, action } });
+    // What goes wrong before there is a place for messages is told as soon as there is one.
+    if (root.dispatchEvent(event) && unheard.length < MOST_UNHEARD) unheard.push([text, kind, action]);
   };
+  const sayAgain = () => unheard.splice(0).forEach((one) => say(...one));
+  root.addEventListener("gnomonic:listening", sayAgain, { signal });
 
   /** @type {Actions["attempt"]} */
   const attempt = async (work, what) => {
@@ -30,53 +38,94 @@ export function createActions(app) {
     }
   };
 
-  /** @type {Actions["select"]} */
-  const select = (selection, name) => {
-    store.set({ selection: selection && selection.count() ? selection : null, selectionName: name });
-  };
-
-  /** @type {Actions["selectWhere"]} */
-  const selectWhere = async (conditions, name, combine = "new") => {
-    const found = await attempt(app.source.filter(conditions), "Selecting failed");
-    if (!found) return;
-    const before = store.state.selection;
-    // A row that the filters hide is not selected by what is drawn over it.
-    const visible = store.state.passing ? found.and(store.state.passing) : found;
-    const joined = combined(before, visible, combine);
-    select(joined, combine === "new" || !before ? name : `${store.state.selectionName}, ${name}`);
-    if (!joined.count()) say(`No rows: ${name}`);
-  };
-
-  /** @type {Actions["filter"]} */
-  const filter = async (filters) => {
-    filtering.abort();
-    filtering = new AbortController();
-    store.set({ filters });
-    if (isEmpty(filters)) {
-      store.set({ passing: null, busy: false });
-      return;
-    }
-    store.set({ busy: true });
-    const mine = filtering;
-    const passing = await attempt(app.source.filter(filters, mine.signal), "Filtering failed");
-    if (mine !== filtering) return;
-    store.set(passing ? { passing, busy: false } : { busy: false });
-  };
-
   /** @type {Actions["focus"]} */
   const focus = async (position, { move = false } = {}) => {
-    store.set({ focus: position, focusNeighbors: [] });
+    const again = position === store.state.focus && store.state.focusNeighbors.length > 0;
+    // A list that is made anew under the pointer is not told that the pointer left it.
+    store.set(again ? { hover: null } : { focus: position, focusNeighbors: [], hover: null });
     if (position === null) return;
-    const reading = attempt(app.source.neighbors(position, 15), "The neighbours cannot be read");
     if (move) void attempt(moveTo(app, position), "The row cannot be shown on the map");
-    const neighbors = await reading;
+    if (again) return;
+    const neighbors = await attempt(app.source.neighbors(position, 15), "The neighbours cannot be read");
     if (store.state.focus === position) store.set({ focusNeighbors: neighbors ?? [] });
   };
 
   /** @type {Actions["conditionsOf"]} */
   const conditionsOf = (bits) => (bits ? { bits: bits.toBase64() } : { ...store.state.filters });
 
-  return { say, attempt, select, selectWhere, filter, focus, conditionsOf };
+  return { say, attempt, focus, conditionsOf, filter: filtering(app, attempt), ...selecting(app, attempt, say) };
+}
+
+/**
+ * @param {App} app
+ * @param {Actions["attempt"]} attempt
+ * @returns {Actions["filter"]}
+ */
+function filtering({ store, source }, attempt) {
+  let asking = new AbortController();
+  /** What `passing` is of. @type {Conditions} */
+  let inForce = store.state.filters;
+  return async (filters) => {
+    asking.abort();
+    const mine = new AbortController();
+    asking = mine;
+    if (isEmpty(filters)) {
+      inForce = filters;
+      store.set({ filters, passing: null, busy: false });
+      return;
+    }
+    store.set({ filters, busy: true });
+    const passing = await attempt(source.filter(filters, mine.signal), "Filtering failed");
+    if (mine !== asking) return;
+    // Filters that are not in force must not look as if they were.
+    if (!passing) return store.set({ filters: inForce, busy: false });
+    inForce = filters;
+    store.set({ passing, busy: false });
+  };
+}
+
+/**
+ * @param {App} app
+ * @param {Actions["attempt"]} attempt
+ * @param {Actions["say"]} say
+ * @returns {Pick<Actions, "select" | "selectWhere">}
+ */
+function selecting({ store, source }, attempt, say) {
+  let asking = new AbortController();
+  /** @type {Promise<void>} */
+  let last = Promise.resolve();
+  /** Give up what is still being looked up: it would come later, and replace what is newer. */
+  const giveUp = () => {
+    asking.abort();
+    asking = new AbortController();
+  };
+  const put = (/** @type {Bits | null} */ selection, /** @type {string} */ name) => {
+    store.set({ selection: selection && selection.count() ? selection : null, selectionName: name });
+  };
+  /** @type {(conditions: Conditions, name: string, combine: Combine, before: Promise<void>) => Promise<void>} */
+  const take = async (conditions, name, combine, before) => {
+    const { signal } = asking;
+    const found = await attempt(source.filter(conditions, signal), "Selecting failed");
+    await before;
+    if (!found || signal.aborted) return;
+    const { selection, selectionName, passing } = store.state;
+    // A row that the filters hide is not selected by what is drawn over it.
+    const joined = combined(selection, passing ? found.and(passing) : found, combine);
+    put(joined, combine === "new" || !selection ? name : `${selectionName}, ${name}`);
+    if (!joined.count()) say(`No rows: ${name}`);
+  };
+  return {
+    select(selection, name) {
+      giveUp();
+      put(selection, name);
+    },
+    selectWhere(conditions, name, combine = "new") {
+      if (combine === "new") giveUp();
+      // Answers take effect in the order of the questions.
+      last = take(conditions, name, combine, last);
+      return last;
+    },
+  };
 }
 
 /**
@@ -97,7 +146,7 @@ async function moveTo(app, position) {
 /**
  * @param {Bits | null} before
  * @param {Bits} found
- * @param {"new" | "add" | "remove" | "within"} how
+ * @param {Combine} how
  */
 function combined(before, found, how) {
   if (how === "new" || (!before && how === "add")) return found;

@@ -1,48 +1,29 @@
 /** Puts the parts of a map's page together. */
 
 import { createActions } from "./actions.js";
+import { Bits } from "./bits.js";
 import { el, fill } from "./dom.js";
-import { keepInLink, stateOfLink } from "./link.js";
-import { createLabels } from "./overlay/labels.js";
-import { createSelectTools } from "./overlay/select_tools.js";
-import * as color from "./panels/color.js";
-import * as detail from "./panels/detail.js";
-import * as duplicates from "./panels/duplicates.js";
-import * as exporting from "./panels/exporting.js";
-import * as filters from "./panels/filters.js";
-import * as hover from "./panels/hover.js";
-import * as info from "./panels/info.js";
-import * as results from "./panels/results.js";
-import * as search from "./panels/search.js";
-import * as selection from "./panels/selection.js";
-import * as status from "./panels/status.js";
-import * as tags from "./panels/tags.js";
-import * as topics from "./panels/topics.js";
+import { keepInLink, placeOfLink, stateOfLink } from "./link.js";
 import { createRenderer } from "./render/renderer.js";
 import { Store, firstState } from "./store.js";
 
 /** @typedef {import("./types.js").App} App */
+/** @typedef {import("./types.js").Manifest} Manifest */
+/** @typedef {import("./types.js").MapView} MapView */
 /** @typedef {import("./types.js").Source} Source */
 
-const PANELS = /** @type {const} */ ([
-  ["topics", "Topics", topics],
-  ["filters", "Filters", filters],
-  ["selection", "Selection", selection],
-  ["tags", "Tags", tags],
-  ["duplicates", "Duplicates", duplicates],
-  ["export", "Export", exporting],
-  ["info", "About", info],
-]);
+const FIRST_POINTS_MS = 1000;
 
 /**
  * Show a map in an element.
  *
  * @param {HTMLElement} root
  * @param {(app: {root: HTMLElement, onReach: (reached: boolean) => void}) => Promise<Source>} open  Opens the source.
- * @param {{link?: boolean, signal?: AbortSignal}} [options]  `link`: keep the view in the page's address.
+ * @param {{link?: boolean, signal?: AbortSignal, first?: Promise<[Manifest, MapView]>}} [options]  `link`: keep the
+ *   view in the page's address. `first`: what the map is, where it was asked for already.
  * @returns {Promise<App>}
  */
-export async function mount(root, open, { link = false, signal } = {}) {
+export async function mount(root, open, { link = false, signal, first } = {}) {
   const ending = new AbortController();
   signal?.addEventListener("abort", () => ending.abort());
   const store = new Store(firstState());
@@ -53,7 +34,7 @@ export async function mount(root, open, { link = false, signal } = {}) {
   };
   const source = await open({ root, onReach });
   // Points first: what the panels want is asked for once the first of them are on the screen.
-  const [manifest, view] = await Promise.all([source.manifest(), source.view()]);
+  const [manifest, view] = await (first ?? Promise.all([source.manifest(), source.view()]));
   const parts = { root, store, source, manifest, view, signal: ending.signal };
   const app = /** @type {App} */ (/** @type {unknown} */ (parts));
   const actions = createActions(app);
@@ -70,75 +51,62 @@ export async function mount(root, open, { link = false, signal } = {}) {
     "aria-label",
     `Map of ${view.map.rows_now} rows. Arrow keys move, plus and minus zoom, 0 shows everything.`,
   );
-  fill(root, layout(app));
-  root.dataset.ready = "points";
+  const side = el("aside", { class: "side", "aria-label": "Panels" });
+  const stage = el("main", { class: "stage" }, renderer.element);
+  fill(root, side, stage);
+  if (!link || !placeOfLink(app)) renderer.fitAll();
   // For pages that hold the map, and for those who measure it.
   root.dispatchEvent(new CustomEvent("gnomonic:mounted", { bubbles: true, detail: app }));
-  if (link) await stateOfLink(app);
-  else renderer.fitAll();
+  void readLiving(app);
+  await firstPoints(app);
+  root.dataset.ready = "points";
+  const { createInterface } = await import("./interface.js");
+  if (ending.signal.aborted) return app;
+  createInterface(app, { side, stage });
+  if (link) await actions.attempt(stateOfLink(app), "The link cannot be restored");
   if (link) keepInLink(app);
   root.dataset.ready = "all";
   return app;
 }
 
-/** @param {App} app */
-function layout(app) {
-  const stage = el(
-    "main",
-    { class: "stage" },
-    app.renderer.element,
-    createLabels(app),
-    createSelectTools(app),
-    hover.create(app),
-    color.create(app),
-    status.create(app),
-  );
-  const parts = [search.create(app), results.create(app), tabs(app)];
-  const side = el("aside", { class: "side", "aria-label": "Panels" }, parts);
-  return [side, stage, detail.create(app), status.createMessages(app)];
-}
-
-/** The side panels, one at a time. @param {App} app */
-function tabs(app) {
-  const { store, signal } = app;
-  const made = PANELS.map(([name, title, part]) => {
-    const panel = el(
-      "section",
-      { class: "panel", id: `panel-${name}`, role: "tabpanel", "aria-labelledby": `tab-${name}`, tabindex: "-1" },
-      part.create(app),
-    );
-    const open = () => store.set({ panel: store.state.panel === name ? null : name });
-    const tab = el("button", { class: "tab", id: `tab-${name}`, role: "tab", "aria-controls": `panel-${name}` }, title);
-    tab.addEventListener("click", open);
-    return { name, tab, panel };
+/**
+ * Wait until points are on the screen, or for a second: the rest of the page must not hold them up, nor wait for ever.
+ *
+ * @param {App} app
+ * @returns {Promise<void>}
+ */
+function firstPoints({ renderer, view, signal }) {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      stop();
+      resolve();
+    };
+    const timer = setTimeout(done, view.map.rows_now ? FIRST_POINTS_MS : 0);
+    const stop = renderer.onFrame(() => {
+      if (renderer.stats().drawn > 0) done();
+    });
+    signal.addEventListener("abort", done);
   });
-  const list = el("div", { class: "tabs", role: "tablist", "aria-label": "Panels" }, ...made.map((one) => one.tab));
-  list.addEventListener("keydown", (event) => moveAmong(event, made.map((one) => one.tab)));
-  store.follow(
-    ["panel"],
-    (state) => {
-      for (const { name, tab, panel } of made) {
-        tab.setAttribute("aria-selected", String(state.panel === name));
-        panel.hidden = state.panel !== name;
-      }
-    },
-    { now: true, signal },
-  );
-  return el("div", { class: "tabbed" }, list, ...made.map((one) => one.panel));
 }
 
 /**
- * Arrow keys move among tabs.
+ * Rows that were deleted since the map was made have points in the tiles still, which must not be drawn.
  *
- * @param {KeyboardEvent} event
- * @param {HTMLElement[]} stops
+ * @param {App} app
  */
-function moveAmong(event, stops) {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  const at = stops.findIndex((stop) => stop === event.target);
-  if (step === undefined || at < 0) return;
-  event.preventDefault();
-  stops[(at + step + stops.length) % stops.length].focus();
+async function readLiving(app) {
+  const { store, source, actions, view, manifest, signal } = app;
+  if (view.map.rows_now >= manifest.count) return;
+  if (!view.map.rows_now) return store.set({ living: new Bits(manifest.count) });
+  const living = await actions.attempt(source.filter({}, signal), "Deleted rows cannot be told from others");
+  if (signal.aborted) return;
+  if (living) return store.set({ living });
+  const stop = store.follow(["offline"], ({ offline }) => {
+    if (offline) return;
+    stop();
+    void readLiving(app);
+  }, { signal });
 }
 
 /**

@@ -6,6 +6,7 @@ import hashlib
 import html
 import posixpath
 import re
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -34,7 +35,7 @@ _IMPORT = re.compile(
 _SOURCE = re.compile(r'(<meta name="gnomonic-source" content=")[^"]*(")')
 _TITLE = re.compile(r"(<title>)[^<]*(</title>)")
 _ADDRESS = re.compile(r'((?:src|href)=")viewer/')
-_SCRIPT = re.compile(r'<script type="module" src="([^"]+)"')
+_SCRIPT = re.compile(r'<(?:script type="module" src|link rel="modulepreload" href)="([^"]+)"')
 _OF_PAGES = "style/page.css"
 _STYLE = re.compile(r'<link rel="stylesheet" href="viewer/([^"]+)"')
 
@@ -70,7 +71,12 @@ def read(path: str) -> bytes:
 
 
 def version() -> str:
-    """Return 16 hex digits that change when any file does."""
+    """Return 16 hex digits that change within a second of a change of any file."""
+    return _looked_up(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _looked_up(_: int) -> str:
     return _digest(tuple((path, place, place.stat().st_mtime_ns) for path, place in files().items()))
 
 
@@ -102,19 +108,17 @@ def page(source: str = "", title: str = "", *, name: str = "index.html", root: s
 
 
 def _preloads(text: str, root: str) -> str:
-    """Return links to all that a page's script imports, so that they are fetched together and not one after another."""
-    entry = _SCRIPT.search(text)
-    if entry is None:
-        return ""
-    paths = _imported(version(), entry[1].removeprefix(html.escape(root)))
+    """Return links to all that a page's scripts import, so that they are fetched together and not one after another."""
+    entries = [found.removeprefix(html.escape(root)) for found in _SCRIPT.findall(text)]
+    paths = [path for path in _imported(version(), *entries) if f'"{html.escape(root)}{path}"' not in text]
     return "".join(f'    <link rel="modulepreload" href="{html.escape(root)}{path}">\n' for path in paths)
 
 
 @lru_cache(maxsize=4)
-def _imported(_: str, entry: str) -> tuple[str, ...]:
-    """Return a module and those that it needs at once; without the second it works as well, if later."""
+def _imported(_: str, *entries: str) -> tuple[str, ...]:
+    """Return modules and those that they need at once; without these a page works as well, if later."""
     try:
-        return tuple(one.path for one in modules(entry, lazy=False))
+        return tuple(one.path for one in modules(*entries, lazy=False))
     except InputError:
         return ()
 

@@ -1,5 +1,7 @@
 /** The view in the page's address: what it shows, and nothing that is secret. */
 
+import { isObject, ofAnyMap, soundConditions, soundQuery } from "./link_conditions.js";
+
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").State} State */
 
@@ -10,6 +12,32 @@ const KEPT = [
 ];
 const MOST_CHARACTERS = 6000;
 const QUIET_MS = 300;
+const LONGEST_NAME = 300;
+const PANELS = ["topics", "filters", "selection", "tags", "duplicates", "export", "info"];
+
+/**
+ * Go to the place that the address says; tells whether it names one.
+ *
+ * @param {App} app
+ */
+export function placeOfLink({ renderer, view }) {
+  const told = read();
+  const { camera } = told;
+  const sound = Array.isArray(camera) && camera.length === 3 && camera.every(Number.isFinite);
+  if (!sound || !isOf(told, view)) return false;
+  renderer.moveTo({ x: camera[0], y: camera[1], scale: camera[2] });
+  return true;
+}
+
+/**
+ * Positions, codes and places of another map would point at other rows of this one.
+ *
+ * @param {Record<string, any>} told
+ * @param {import("./types.js").MapView} view
+ */
+function isOf(told, view) {
+  return told.map === undefined || told.map === view.map.id;
+}
 
 /**
  * Restore what the address says; what cannot be read is passed over.
@@ -17,22 +45,23 @@ const QUIET_MS = 300;
  * @param {App} app
  */
 export async function stateOfLink(app) {
-  const { store, actions, renderer } = app;
+  const { store, actions, view, manifest } = app;
   const told = read();
-  const camera = told.camera;
-  if (Array.isArray(camera) && camera.length === 3 && camera.every(Number.isFinite)) {
-    renderer.moveTo({ x: camera[0], y: camera[1], scale: camera[2] });
-  } else {
-    renderer.fitAll();
-  }
+  const same = isOf(told, view);
+  const { focus } = told;
   store.set(plain(told));
   const work = [];
-  if (isObject(told.filters)) work.push(actions.filter(told.filters));
-  if (Number.isInteger(told.focus)) work.push(actions.focus(told.focus));
-  if (isObject(told.heatQuery)) work.push(restoreHeat(app, told.heatQuery, told.heatThreshold));
-  if (isObject(told.selection)) {
-    work.push(actions.selectWhere(told.selection, String(told.selectionName ?? "restored from the link")));
+  const filters = same ? soundConditions(told.filters) : ofAnyMap(soundConditions(told.filters));
+  if (Object.keys(filters).length) work.push(actions.filter(filters));
+  if (same && Number.isInteger(focus) && focus >= 0 && focus < manifest.count) work.push(actions.focus(focus));
+  const query = soundQuery(told.heatQuery);
+  if (query && (same || query.query !== undefined)) work.push(restoreHeat(app, query, told.heatThreshold));
+  const selection = soundConditions(told.selection);
+  const name = typeof told.selectionName === "string" ? told.selectionName.slice(0, LONGEST_NAME) : "";
+  if (same && Object.keys(selection).length) {
+    work.push(actions.selectWhere(selection, name || "restored from the link"));
   }
+  if (!same) actions.say("The link is to another map of this dataset; its place and its chosen rows are left out.");
   await Promise.all(work);
 }
 
@@ -41,11 +70,13 @@ export async function stateOfLink(app) {
  * @param {import("./types.js").Query} query
  * @param {unknown} threshold
  */
-async function restoreHeat(app, query, threshold) {
-  const heat = await app.actions.attempt(app.source.heat(query), "The heat cannot be restored");
-  if (heat) {
-    app.store.set({ heat, heatQuery: query, heatThreshold: typeof threshold === "number" ? threshold : null });
-  }
+async function restoreHeat({ store, source, actions }, query, threshold) {
+  const { heat: before, hitsName } = store.state;
+  const heat = await actions.attempt(source.heat(query), "The heat cannot be restored");
+  // Somebody may have searched in the meantime.
+  if (!heat || store.state.heat !== before || store.state.hitsName !== hitsName) return;
+  const heatThreshold = typeof threshold === "number" && Number.isFinite(threshold) ? threshold : null;
+  store.set({ heat, heatQuery: query, heatThreshold });
 }
 
 /**
@@ -57,23 +88,29 @@ export function keepInLink(app) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const write = () => history.replaceState(null, "", `#${linkOf(app)}`);
-  app.store.follow(
-    KEPT,
-    () => {
-      clearTimeout(timer);
-      timer = setTimeout(write, QUIET_MS);
-    },
-    { signal: app.signal },
-  );
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(write, QUIET_MS);
+  };
+  app.store.follow(KEPT, later, { now: true, signal: app.signal });
   app.signal.addEventListener("abort", () => clearTimeout(timer));
+  // Another link was put into the address bar of this very page.
+  const reload = () => {
+    clearTimeout(timer);
+    location.reload();
+  };
+  addEventListener("hashchange", reload, { signal: app.signal });
 }
 
 /** The part of an address after "#" that restores the view. @param {App} app */
 export function linkOf(app) {
   const { state } = app.store;
-  const { camera, selection } = state;
+  const { camera, selection, filters } = state;
+  // Longer ones are left out in any case.
+  const bits = selection && selection.bytes.length < MOST_CHARACTERS ? { bits: selection.toBase64() } : null;
   /** @type {Record<string, unknown>} */
   const told = {
+    map: app.view.map.id,
     camera: camera && [camera.x, camera.y, camera.scale].map((value) => Number(value.toPrecision(7))),
     theme: state.theme === "auto" ? null : state.theme,
     colorBy: state.colorBy,
@@ -83,18 +120,31 @@ export function linkOf(app) {
     contours: state.contours || null,
     showLabels: state.showLabels ? null : false,
     showThumbs: state.showThumbs ? null : false,
-    filters: Object.keys(state.filters).length ? state.filters : null,
+    filters: Object.keys(filters).length ? filters : null,
     focus: state.focus,
     panel: state.panel,
     // A picture is too long for an address.
     heatQuery: state.heatQuery && !state.heatQuery.image ? state.heatQuery : null,
     heatThreshold: state.heatThreshold,
-    selection: selection && { bits: selection.toBase64() },
-    selectionName: selection && state.selectionName,
+    selection: bits,
+    selectionName: bits && state.selectionName.slice(0, LONGEST_NAME),
   };
-  const written = encoded(told);
-  if (written.length <= MOST_CHARACTERS) return written;
-  return encoded({ ...told, selection: null, selectionName: null });
+  for (const less of [{}, { selection: null, selectionName: null }, { filters: null }, { heatQuery: null }]) {
+    Object.assign(told, less);
+    if (encoded(told).length <= MOST_CHARACTERS) break;
+  }
+  return encoded(told);
+}
+
+/** What of the view is too long for a link. @param {App} app @param {string} link */
+export function leftOut({ store }, link) {
+  const { selection, filters, heatQuery } = store.state;
+  const told = JSON.parse(decodeURIComponent(link));
+  return {
+    selection: selection !== null && !told.selection,
+    filters: Object.keys(filters).length > 0 && !told.filters,
+    query: heatQuery !== null && !told.heatQuery,
+  };
 }
 
 /** @param {Record<string, unknown>} told */
@@ -120,15 +170,11 @@ function plain(told) {
   if (["light", "dark", "auto"].includes(told.theme)) kept.theme = told.theme;
   if (typeof told.colorBy === "string") kept.colorBy = told.colorBy;
   if (typeof told.sizeBy === "string") kept.sizeBy = told.sizeBy;
-  if (told.pointSize > 0 && told.pointSize <= 8) kept.pointSize = told.pointSize;
-  if (typeof told.panel === "string") kept.panel = told.panel;
+  const { pointSize } = told;
+  if (typeof pointSize === "number" && pointSize >= 0.1 && pointSize <= 8) kept.pointSize = pointSize;
+  if (PANELS.includes(told.panel)) kept.panel = told.panel;
   for (const key of /** @type {const} */ (["density", "contours", "showLabels", "showThumbs"])) {
     if (typeof told[key] === "boolean") kept[key] = told[key];
   }
   return kept;
-}
-
-/** @param {unknown} value */
-function isObject(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -32,7 +32,7 @@ export class Store {
         const changed = this.#changed;
         this.#changed = new Set();
         for (const { keys, run } of [...this.#followers]) {
-          if ([...changed].some((key) => keys.has(key))) run(this.state, changed);
+          if ([...changed].some((key) => keys.has(key))) told(run, this.state, changed);
         }
       }
     } finally {
@@ -59,6 +59,23 @@ export class Store {
   }
 }
 
+/**
+ * Tell one follower; its failure is reported, and is no reason for the others not to hear.
+ *
+ * @param {(state: Readonly<State>, changed: ReadonlySet<string>) => void} run
+ * @param {Readonly<State>} state
+ * @param {ReadonlySet<string>} changed
+ */
+function told(run, state, changed) {
+  try {
+    run(state, changed);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
 /** @returns {State} */
 export function firstState() {
   return {
@@ -74,6 +91,7 @@ export function firstState() {
     showThumbs: true,
     filters: {},
     passing: null,
+    living: null,
     selection: null,
     selectionName: "",
     heat: null,

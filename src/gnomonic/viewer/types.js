@@ -107,6 +107,7 @@
  * @typedef {object} Source  Where a map comes from: a server, a folder of files, or a notebook.
  * @property {"server" | "static"} kind
  * @property {() => Promise<MapView>} view
+ * @property {() => Promise<unknown>} [reach]  Whether it answers, where `view` may come from memory.
  * @property {() => Promise<Manifest>} manifest
  * @property {() => Promise<ColumnInfo[]>} columns
  * @property {() => Promise<Topic[]>} topics
@@ -149,6 +150,7 @@
  * @property {boolean} showThumbs
  * @property {Conditions} filters  As the user set them.
  * @property {Bits | null} passing  What the filters let pass; null without filters.
+ * @property {Bits | null} living  Rows that were not deleted since the map was made; null where that is all of them.
  * @property {Bits | null} selection
  * @property {string} selectionName  What the selection is, in words.
  * @property {Heat | null} heat

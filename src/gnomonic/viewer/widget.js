@@ -25,7 +25,8 @@
  */
 
 const SILENT_MS = 8000;
-const ENTRIES = ["app.js", "data/server_source.js", "bits.js"];
+/** The last comes when app.js asks for it, by when the blobs' addresses are given back. */
+const ENTRIES = ["app.js", "data/server_source.js", "bits.js", "interface.js"];
 
 /**
  * Show the map in a cell; anywidget calls it.
@@ -109,16 +110,20 @@ function messagesOf(model, signal, onReach) {
       const id = ++last;
       return new Promise((resolve, reject) => {
         const silent = setTimeout(() => onReach(false), SILENT_MS);
-        const forget = () => {
+        const signals = [aborted, signal];
+        const quiet = () => {
           clearTimeout(silent);
+          for (const one of signals) one?.removeEventListener("abort", forget);
+        };
+        const forget = () => {
+          quiet();
           waiting.delete(id);
           reject(new DOMException("No longer wanted", "AbortError"));
         };
         if (aborted?.aborted || signal.aborted) return forget();
-        for (const one of [aborted, signal]) one?.addEventListener("abort", forget, { once: true });
+        for (const one of signals) one?.addEventListener("abort", forget);
         waiting.set(id, (told, [body]) => {
-          clearTimeout(silent);
-          for (const one of [aborted, signal]) one?.removeEventListener("abort", forget);
+          quiet();
           resolve(answerOf(told, body));
         });
         model.send({ ...content, id });

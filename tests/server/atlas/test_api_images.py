@@ -74,7 +74,7 @@ def test_a_picture_is_sent_as_it_was_given(desk: Desk) -> None:
 def test_what_can_run_is_never_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     store = desk.datasets.open("local", "pictures").store
     for bad in (_SVG, b"<html><script>alert(1)</script>", b"", b"%PDF-1.7", b"BM"):
-        monkeypatch.setattr(store, "blobs", lambda rows, bad=bad: [bad] * len(rows))
+        monkeypatch.setattr(store, "blobs", lambda rows, bad=bad, **_: [bad] * len(rows))
         with pytest.raises(InputError, match="no PNG, JPEG, WebP or GIF"):
             ask(desk, api_images.image, params={**_MAP, "position": "0"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 import json
@@ -132,6 +133,7 @@ def test_rows_by_position(desk: Desk) -> None:
         {}, {"positions": 5}, {"positions": [_N]}, {"positions": [-1]}, {"positions": [1.5]}, {"positions": ["1"]},
         {"positions": [True]}, {"positions": [0] * 1001}, {"positions": [0], "columns": ["no such"]},
         {"positions": [0], "columns": "year"}, {"positions": [0], "longest": -1}, {"positions": [0], "other": 1},
+        {"positions": [0], "longest": 1_000_001}, {"positions": [0, 1], "longest": 500_001},
     ],
 )  # fmt: skip
 def test_positions_that_do_not_do(desk: Desk, bad: dict[str, Any]) -> None:
@@ -382,6 +384,33 @@ def test_tags_tell_what_they_changed(desk: Desk) -> None:
     with pytest.raises(DatasetError):
         _post(desk, api_viewer.tag_rows, {"name": "unknown", "remove": True})
     ask(desk, api_maps.remove_tag, {"name": "good"}, params=_ONE)
+
+
+def test_long_texts_are_explained_a_few_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, read = _map_of(desk).dataset.store, []
+    take = store.take
+
+    def spy(rows: Any, columns: Any = None, **more: Any) -> Any:
+        read.append(len(rows))
+        return take(rows, columns, **more)
+
+    monkeypatch.setattr(store, "take", spy)
+    monkeypatch.setattr("gnomonic.server.atlas.row_values._BLOCK_BYTES", 200)
+    assert _post(desk, api_viewer.explain, {"where": "year < 2000"})["words"]
+    assert max(read) <= 10
+
+
+def test_an_export_is_of_the_rows_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = _filled(tmp_path, _ROWS[:30])
+    monkeypatch.setattr(api_search, "_BLOCK_ROWS", 10)
+    answer: Any = ask(desk, api_search.export, {"format": "jsonl"}, params=_MAP)
+    gone = {"ids": [f"k{i}" for i in range(30)]}
+    ask(desk, api_datasets.delete_rows, gone, params=_ONE, query={"update_maps": "false"})
+
+    async def body() -> bytes:
+        return b"".join([piece async for piece in answer.body_iterator])
+
+    assert len(asyncio.run(body()).splitlines()) == 30
 
 
 def test_rows_that_are_gone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import Response
 
 from gnomonic.atlas.atlas_map import AtlasMap
+from gnomonic.atlas.living import Living
 from gnomonic.atlas.sprites import SHEET_ROWS, image_type, sprite_sheet
 from gnomonic.errors import DatasetError, DatasetNotFoundError, InputError
 from gnomonic.server.atlas.api_maps import map_of, unchanged
@@ -29,13 +30,14 @@ def thumbs(desk: Desk, call: Call) -> Response:
     if not found.dataset.store.has_blobs:
         raise DatasetNotFoundError("the rows of this map have no pictures")
     key = "/".join(call.params[name] for name in "zxy")
-    version = found.living.version
-    headers = {**_SAFE, "cache-control": "private, no-cache", "etag": f'"{found.id}-{version}-{key.replace("/", "-")}"'}
+    living = found.living
+    tag = f'"{found.id}-{living.version}-{key.replace("/", "-")}"'
+    headers = {**_SAFE, "cache-control": "private, no-cache", "etag": tag}
     offset, count = _tile(found, key)
     if (same := unchanged(call, headers)) is not None:
         return same
     sheet, kind = found.arrays.kept(
-        ("thumbs", version, key), lambda: sprite_sheet(_images(found, offset, count), count)
+        ("thumbs", living.version, key), lambda: sprite_sheet(_images(found, living, offset, count), count)
     )
     return data(sheet, kind, headers)
 
@@ -46,11 +48,12 @@ def image(desk: Desk, call: Call) -> Response:
     given = call.params["position"]
     if not given.isdecimal() or len(given) > _MAX_TILE or int(given) >= found.record.rows:
         raise DatasetNotFoundError(f"position {given[:20]!r} is not on the map; it has {found.record.rows:,} rows")
-    living = found.arrays.living()
-    if living is not None and not living[int(given)]:
+    living = found.living
+    alive = found.arrays.living(living)
+    if alive is not None and not alive[int(given)]:
         raise DatasetNotFoundError(f"the row at position {given} was deleted")
     row = found.folder.rows[found.folder.order[int(given)]]
-    (held,) = found.dataset.store.blobs(np.array([row]))
+    (held,) = found.dataset.store.blobs(np.array([row]), version=living.version)
     if held is None:
         raise DatasetNotFoundError(f"the row at position {given} has no picture")
     kind = image_type(held)
@@ -68,12 +71,13 @@ def _tile(found: AtlasMap, key: str) -> tuple[int, int]:
     return tile.offset, min(tile.count, SHEET_ROWS)
 
 
-def _images(found: AtlasMap, offset: int, count: int) -> Iterator[bytes | None]:
+def _images(found: AtlasMap, living: Living, offset: int, count: int) -> Iterator[bytes | None]:
     """Yield the pictures at positions of the map order; None for rows that are gone or have none."""
-    living = found.arrays.living()
+    alive = found.arrays.living(living)
     for begin in range(offset, offset + count, _READ_AT_ONCE):
         places = np.arange(begin, min(begin + _READ_AT_ONCE, offset + count))
-        there = np.ones(len(places), dtype=np.bool_) if living is None else living[places]
-        held = iter(found.dataset.store.blobs(found.folder.rows[found.folder.order[places[there]]]))
+        there = np.ones(len(places), dtype=np.bool_) if alive is None else alive[places]
+        rows = found.folder.rows[found.folder.order[places[there]]]
+        held = iter(found.dataset.store.blobs(rows, version=living.version))
         for is_there in there.tolist():
             yield next(held) if is_there else None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gnomonic.atlas.atlas_map import AtlasMap
 from gnomonic.atlas.explain import (
+    EXPLAINED_CHARACTERS,
     EXPLAINED_ROWS,
     central_rows,
     draw_rows,
@@ -33,9 +34,8 @@ from gnomonic.server.atlas.row_values import read_short, shorten
 __all__ = ["counts", "duplicate_groups", "explain", "labels", "rows_at", "tag_rows", "view"]
 
 _MAX_ROWS = 1000
-_MAX_LENGTH = 100_000
-_WHOLE_LENGTH = 1_000_000
-"""Characters of a value of a row that is asked for alone."""
+_MAX_CHARACTERS = 1_000_000
+"""Of one column's values in an answer, all rows together."""
 _MAX_COLUMNS = 500
 _SAMPLED_ROWS = 20_000
 """Rows of a selection whose vectors are read."""
@@ -63,14 +63,16 @@ def rows_at(desk: Desk, call: Call) -> Response:
     only(given, "positions", "columns", "longest")
     places = _places(found, given)
     columns = names(given, "columns")
-    longest = whole(given, "longest", 400, 0, _WHOLE_LENGTH if len(places) == 1 else _MAX_LENGTH)
-    living = found.arrays.living()
-    there = places if living is None else places[living[places]]
+    longest = whole(given, "longest", 400, 0, _MAX_CHARACTERS // max(1, len(places)))
+    living = found.living
+    alive = found.arrays.living(living)
+    there = places if alive is None else places[alive[places]]
     rows = found.folder.order[there]
-    ids = shorten(found.dataset.store.take(found.folder.rows[rows], [found.id_field]).column(0), 10_000)
+    numbers = found.folder.rows[rows]
+    ids = shorten(found.dataset.store.take(numbers, [found.id_field], version=living.version).column(0), 10_000)
     xy = np.asarray(found.folder.xy[rows], dtype=np.float64)
     made: dict[int, dict[str, Any]] = {}
-    values = read_short(found, found.folder.rows[rows], columns, longest)
+    values = read_short(found, numbers, columns, longest, version=living.version)
     for place, id_, at, trust, (fields, cut) in zip(
         there.tolist(), ids, xy.tolist(), found.trust_of(rows).tolist(), values, strict=True
     ):
@@ -174,10 +176,13 @@ def _cutoff(found: AtlasMap, query: Mapping[str, str]) -> float:
 
 
 def _texts(found: AtlasMap, mask: NDArray[np.bool_]) -> list[str]:
-    """Return the texts of some of the rows of a mask."""
+    """Return the beginnings of the texts of some of the rows of a mask."""
     name = found.arrays.text_field
     if name is None:
         return []
-    rows = found.folder.rows[found.folder.order[draw_rows(mask, EXPLAINED_ROWS)]]
-    column = found.dataset.store.take(rows, [name]).column(0)
-    return [str(value) for value, _ in shorten(column, _MAX_LENGTH) if value is not None]
+    living = found.living
+    places = draw_rows(mask, EXPLAINED_ROWS)
+    alive = found.arrays.living(living)
+    numbers = found.folder.rows[found.folder.order[places if alive is None else places[alive[places]]]]
+    texts = read_short(found, numbers, [name], EXPLAINED_CHARACTERS, version=living.version)
+    return [str(values[name]) for values, _ in texts if values[name] is not None]

@@ -24,7 +24,7 @@ _EXACT = 2**53
 
 
 def read_short(
-    found: AtlasMap, rows: NDArray[np.int64], columns: list[str] | None, longest: int
+    found: AtlasMap, rows: NDArray[np.int64], columns: list[str] | None, longest: int, *, version: int
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """Yield each row's values by field, and the fields that were cut.
 
@@ -32,11 +32,11 @@ def read_short(
 
     Args:
         found: the map.
-        rows: [m] int64 numbers of the store, all there.
+        rows: [m] int64 numbers of the store, all there at that version.
         columns: default all of the user's.
         longest: characters of a value.
+        version: of the rows.
     """
-    version = found.living.version
     done, size = 0, _FIRST_ROWS
     while done < len(rows):
         table = found.dataset.store.take(rows[done : done + size], columns, version=version)

@@ -42,14 +42,15 @@ export class StaticFiles {
    *
    * @param {string} path
    * @param {AbortSignal} [signal]
+   * @param {RequestCache} [cache]
    * @returns {Promise<ArrayBuffer>}
    * @throws {SourceError} It is absent, or the host does not answer.
    */
-  async bytes(path, signal) {
+  async bytes(path, signal, cache = "default") {
     for (let attempt = 1; ; attempt++) {
       let answer;
       try {
-        answer = await this.fetching(this.base + path, { signal: signal ?? null });
+        answer = await this.fetching(this.base + path, { signal: signal ?? null, cache });
         if (answer.ok) {
           const found = await answer.arrayBuffer();
           this.onReach?.(true);

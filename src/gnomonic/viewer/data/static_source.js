@@ -61,6 +61,7 @@ async function goneOf(files) {
 function fileParts(files) {
   return {
     view: () => files.json("view.json"),
+    reach: () => files.bytes("view.json", undefined, "no-store"),
     manifest: () => files.json("tiles/manifest.json"),
     columns: once(async () => (await files.json("tiles/columns.json")).columns),
     topics: once(async () => (await files.json("topics.json")).topics),

@@ -23,6 +23,27 @@ const KEY = "gnomonic-api-key";
 const TRIES = 3;
 const FIRST_WAIT_MS = 250;
 
+/** @type {string | null} Where the browser keeps nothing, it is kept until the page is left. */
+let lastKey = null;
+
+function keptKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? lastKey;
+  } catch {
+    return lastKey;
+  }
+}
+
+/** @param {string} key */
+function keepKey(key) {
+  lastKey = key;
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // A browser may forbid it.
+  }
+}
+
 /**
  * @param {string} base  Address of the map, such as /v1/datasets/local/docs/maps/current.
  * @param {{askKey?: (why: string) => Promise<string | null>, onReach?: (reached: boolean) => void}} [options]
@@ -40,7 +61,7 @@ export function httpTransport(base, { askKey, onReach } = {}) {
   async function once(method, path, { json, signal }) {
     /** @type {Record<string, string>} */
     const headers = { accept: "application/json, */*" };
-    const key = sessionStorage.getItem(KEY);
+    const key = keptKey();
     if (key) headers.authorization = `Bearer ${key}`;
     if (json !== undefined) headers["content-type"] = "application/json";
     const body = json === undefined ? null : JSON.stringify(json);
@@ -50,11 +71,11 @@ export function httpTransport(base, { askKey, onReach } = {}) {
 
   /** @param {string | null} refused  The key that was sent. */
   async function newKey(refused) {
-    if (sessionStorage.getItem(KEY) !== refused) return true;
+    if (keptKey() !== refused) return true;
     const why = refused ? "The server refused this key." : "This server asks for an API key.";
     asking ??= askKey ? askKey(why).finally(() => (asking = null)) : Promise.resolve(null);
     const given = await asking;
-    if (given) sessionStorage.setItem(KEY, given);
+    if (given) keepKey(given);
     return given !== null;
   }
 
@@ -94,10 +115,14 @@ export function httpTransport(base, { askKey, onReach } = {}) {
  */
 function waiting(ms, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => {
+    const end = () => {
       clearTimeout(timer);
-      reject(signal.reason);
-    });
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", end);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", end);
   });
 }

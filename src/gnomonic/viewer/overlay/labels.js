@@ -65,6 +65,8 @@ class LabelLayer {
   /** @type {HTMLButtonElement[]} */
   #spare = [];
   #chosenAt = 0;
+  /** Whether the names could not be had. */
+  #missing = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #later;
 
@@ -92,10 +94,14 @@ class LabelLayer {
     this.element.addEventListener("click", (event) => this.#select(event), { signal });
     handOver(this.element, renderer.element, signal);
     // Names come after the points; a map without them is still a map.
-    afterPoints(app).then(async () => {
-      this.#labels = (await app.actions.attempt(app.source.labels(), "Names of topics cannot be read")) ?? [];
+    const read = async () => {
+      const labels = await app.actions.attempt(app.source.labels(), "Names of topics cannot be read");
+      this.#missing = labels === null;
+      this.#labels = labels ?? [];
       this.#choose();
-    });
+    };
+    afterPoints(app).then(read);
+    store.follow(["offline"], ({ offline }) => void (!offline && this.#missing && read()), { signal });
   }
 
   /**

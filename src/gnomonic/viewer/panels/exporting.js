@@ -1,7 +1,7 @@
 /** What leaves the page: rows as a file, the view as a picture, and a link that brings the view back. */
 
 import { el, whole } from "../dom.js";
-import { linkOf } from "../link.js";
+import { leftOut, linkOf } from "../link.js";
 import { copyText } from "./copying.js";
 import { pictureOf } from "./parts/picture.js";
 import { bytesText, fileName, save } from "./parts/saving.js";
@@ -172,12 +172,15 @@ function linkPart(app) {
     else actions.say("The browser did not let the link be copied; take it from the address bar", "error");
   };
   store.follow(
-    ["selection"],
-    ({ selection }) => {
-      const kept = !selection || linkOf(app).includes("%22selection%22");
-      note.textContent = kept
-        ? "It restores the place, colours, filters, search and selection. It holds no key."
-        : "It restores the place, colours, filters and search. This selection is too large for it; tag it to keep it.";
+    ["selection", "filters", "heatQuery"],
+    () => {
+      const { selection, filters, query } = leftOut(app, linkOf(app));
+      const kept = ["place", "colours", !filters && "filters", !query && "heat", !selection && "selection"];
+      const names = kept.filter(Boolean);
+      note.textContent =
+        `It restores the ${names.slice(0, -1).join(", ")} and ${names.at(-1)}. It holds no key.` +
+        (selection ? " This selection is too large for it; tag it to keep it." : "") +
+        (filters ? " These filters are too large for it." : "");
     },
     { now: true, signal },
   );

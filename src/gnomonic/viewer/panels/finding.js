@@ -54,7 +54,7 @@ export class Finder {
     this.#asking = new AbortController();
     const { signal } = this.#asking;
     this.#become({ status: "searching", message: "", query });
-    store.set({ hits: [], hitsName: name, ...NO_HEAT });
+    store.set({ hits: [], hitsName: name, hover: null, ...NO_HEAT });
     void this.#showHeat(mode, query, signal);
     let hits;
     try {
@@ -72,7 +72,7 @@ export class Finder {
   /** Forget the search, its results and its heat. */
   clear() {
     this.#asking.abort();
-    this.#app.store.set({ hits: [], hitsName: "", ...NO_HEAT });
+    this.#app.store.set({ hits: [], hitsName: "", hover: null, ...NO_HEAT });
     this.#become({ status: "idle", message: "", query: null });
   }
 

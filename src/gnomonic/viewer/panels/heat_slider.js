@@ -51,12 +51,12 @@ export function createHeatSlider(app) {
   /** @type {number[]} */
   let counts = [];
   store.follow(
-    ["heat", "passing", "heatThreshold"],
-    ({ heat, heatThreshold, passing }, changed) => {
+    ["heat", "passing", "living", "heatThreshold"],
+    ({ heat, heatThreshold, passing, living }, changed) => {
       box.hidden = !heat;
       if (!heat) return;
-      if (changed.has("heat") || changed.has("passing")) {
-        counts = countsOf(heat, passing);
+      if (changed.has("heat") || changed.has("passing") || changed.has("living")) {
+        counts = countsOf(heat, passing ?? living);
         drawBars(bars, counts);
       }
       const level = heatThreshold === null ? 0 : levelOf(heat, heatThreshold);

@@ -57,6 +57,12 @@ export function create(app) {
     show();
   });
   app.store.follow(["tool", "camera"], hide, { signal: app.signal });
+  // The point below the pointer may not be among those that are shown any more.
+  const leave = () => {
+    hide();
+    app.store.set({ hover: null });
+  };
+  app.store.follow(["passing", "living"], leave, { signal: app.signal });
   followClicks(app);
   return card;
 }

@@ -13,6 +13,7 @@ const SHOWN_MS = 5000;
 const WITH_ACTION_MS = 10_000;
 const FIRST_WAIT_MS = 2000;
 const LONGEST_WAIT_MS = 30_000;
+const STEADY_MS = 60_000;
 
 /**
  * @param {App} app
@@ -25,11 +26,13 @@ export function createMessages(app) {
   app.root.addEventListener(
     "gnomonic:say",
     (event) => {
+      event.preventDefault();
       const told = /** @type {CustomEvent<Told>} */ (event).detail;
       show(told.kind === "error" ? urgent : polite, told);
     },
     { signal: app.signal },
   );
+  app.root.dispatchEvent(new CustomEvent("gnomonic:listening"));
   return el("div", { class: "messages" }, offlineBanner(app), el("div", { class: "toasts" }, urgent, polite));
 }
 
@@ -74,10 +77,12 @@ function closeLater(toast, ms) {
  */
 function offlineBanner(app) {
   const { store, source, actions, signal } = app;
+  const host = source.kind === "static" ? "host of this map" : "server";
   const text = el("span", {});
   const again = el("button", { class: "button small", type: "button", "on:click": () => void attempt() }, "Try again");
   const banner = el("div", { class: "offline floating", role: "alert", hidden: true }, text, again);
   let wait = FIRST_WAIT_MS;
+  let recovered = -Infinity;
   let trying = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -87,7 +92,7 @@ function offlineBanner(app) {
     trying = true;
     again.disabled = true;
     fill(again, "Trying…");
-    const answered = await source.view().then(
+    const answered = await (source.reach ?? source.view)().then(
       () => true,
       // An answer that refuses is an answer.
       (error) => Boolean(error?.status),
@@ -110,12 +115,14 @@ function offlineBanner(app) {
       clearTimeout(timer);
       banner.hidden = !offline;
       if (offline) {
-        fill(text, "The server does not answer. What is on the screen stays.");
-        wait = FIRST_WAIT_MS;
+        fill(text, `The ${host} does not answer. What is on the screen stays.`);
+        // Where it comes and goes it is asked ever less often all the same.
+        if (performance.now() - recovered > STEADY_MS) wait = FIRST_WAIT_MS;
         next();
       } else if (before) {
+        recovered = performance.now();
         fill(text);
-        actions.say("The server answers again.", "success");
+        actions.say(`The ${host} answers again.`, "success");
       }
       before = offline;
     },

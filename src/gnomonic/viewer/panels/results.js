@@ -118,6 +118,7 @@ function itemOf(app, hit, i) {
       tabindex: i ? "-1" : "0",
       "on:click": () => void actions.focus(hit.position, { move: true }),
       "on:focus": () => store.set({ hover: hit.position }),
+      "on:blur": () => store.set({ hover: null }),
     },
     el("span", { class: "hit-title muted" }, "…"),
   );

@@ -1,7 +1,7 @@
 /** What is shown of the map, in numbers; and the messages. */
 
 import { el, fill, whole } from "../dom.js";
-import { linkOf } from "../link.js";
+import { leftOut, linkOf } from "../link.js";
 import { copyText } from "./copying.js";
 import { finderOf } from "./finding.js";
 import { icon, iconButton } from "./icons.js";
@@ -108,19 +108,21 @@ function linkButton(app) {
       app.actions.say("The browser does not let the page copy; the address bar has the link.", "error");
       return;
     }
-    app.actions.say(`The link to this view was copied.${leftOut(app, hash)}`, "success");
+    app.actions.say(`The link to this view was copied.${missing(app, hash)}`, "success");
   };
   return iconButton("link", "Copy a link to this view", () => void copy(), { class: "button icon quiet" });
 }
 
-/** What is too long for a link. @param {App} app @param {string} hash */
-function leftOut({ store }, hash) {
-  const { selection, heatQuery } = store.state;
-  const told = JSON.parse(decodeURIComponent(hash));
-  if (selection && !told.selection) {
-    return " The selection is too large for a link and is not in it; a tag keeps it.";
-  }
-  return heatQuery?.image ? " The picture that was searched with is not in it." : "";
+/** What the link does not bring back, in words. @param {App} app @param {string} hash */
+function missing(app, hash) {
+  const { selection, filters, query } = leftOut(app, hash);
+  return [
+    selection && " The selection is too large for a link and is not in it; a tag keeps it.",
+    filters && " The filters are too large for a link and are not in it.",
+    query && ` The ${app.store.state.heatQuery?.image ? "picture that was searched with" : "search"} is not in it.`,
+  ]
+    .filter(Boolean)
+    .join("");
 }
 
 /** A line that moves while the server works. @param {App} app */

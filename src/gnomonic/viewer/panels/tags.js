@@ -2,6 +2,7 @@
 
 import { el, fill, whole } from "../dom.js";
 import { rowsText } from "./parts/columns.js";
+import { without } from "./parts/conditions.js";
 import { flyTo } from "./parts/fly.js";
 import { onKeys } from "./parts/keys.js";
 import { afterPoints } from "./parts/opening.js";
@@ -199,14 +200,17 @@ class Tags {
     for (const made of line.querySelectorAll(".button")) made.remove();
     line.append(
       el("span", { class: "tag-question" }, `Delete this tag of ${rowsText(rows)}?`),
-      button("Delete", () => this.#delete(name), { class: "danger" }),
+      button("Delete", () => this.#delete(name, rows), { class: "danger" }),
       no,
     );
     no.focus();
   }
 
-  /** @param {string} name */
-  async #delete(name) {
+  /**
+   * @param {string} name
+   * @param {number} total  Rows of the dataset that have it.
+   */
+  async #delete(name, total) {
     const { source } = this.app;
     // Its rows are kept for as long as the page is open, so that this too can be undone.
     const rows = await this.#work(source.filter({ tags: [name] }), "The tag cannot be deleted");
@@ -218,7 +222,9 @@ class Tags {
     if (!deleted) return;
     await this.#changed();
     const bits = rows.toBase64();
-    this.#remember(`deleted the tag “${name}”`, () => source.tag(name, { bits }));
+    const others = total - rows.count();
+    const lost = others > 0 ? `; ${rowsText(others)} not on this map cannot get it back` : "";
+    this.#remember(`deleted the tag “${name}”${lost}`, () => source.tag(name, { bits }));
   }
 
   /**
@@ -267,5 +273,12 @@ class Tags {
   async #changed() {
     await this.load();
     this.app.root.dispatchEvent(new CustomEvent("gnomonic:tags"));
+    const { store, actions } = this.app;
+    const { filters } = store.state;
+    if (!filters.tags?.length) return;
+    // What a filter by tags lets pass is another set of rows now; a tag that is gone lets none pass.
+    const there = new Set(this.#tags.map(({ name }) => name));
+    const tags = filters.tags.filter((name) => there.has(name));
+    void actions.filter(tags.length ? { ...filters, tags } : without(filters, "tags"));
   }
 }

@@ -67,6 +67,7 @@ function filled(app, topics) {
       select(app, topic, event.shiftKey ? "add" : event.altKey ? "remove" : "new");
     },
   });
+  app.store.follow(["selection"], ({ selection }) => void (selection ?? tree.unchoose()), { signal: app.signal });
   const found = el("p", { class: "muted small", role: "status" });
   const search = el("input", { type: "search", placeholder: "Find a topic", "aria-label": "Find a topic by name" });
   const look = debounced(() => {

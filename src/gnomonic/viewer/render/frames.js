@@ -38,6 +38,8 @@ export class Frames {
   #marks = true;
   #asked = 0;
   #shownAt = 0;
+  /** The whole map in small has been shown. */
+  #begun = false;
   #tableOf = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -167,12 +169,17 @@ export class Frames {
     stage.present(null, theme(), this.state());
     this.#shownAt = performance.now();
     this.#marks = true;
+    const { root } = this.tree;
+    if (this.#begun || !root?.xy || !this.scene.colored(root, this.#shownAt)) return;
+    this.#begun = true;
+    this.#follow();
   }
 
   /** Load the tiles of the view. */
   #follow() {
     this.#wanted = this.tree.wanted(this.camera.view);
-    this.stream.want(this.#wanted);
+    // Finer tiles would only delay the first picture, which needs the root alone.
+    this.stream.want(this.#begun ? this.#wanted : this.#wanted.filter((node) => node === this.tree.root));
   }
 
   /**
@@ -186,7 +193,9 @@ export class Frames {
     const there = new Set();
     let waiting = false;
     for (const node of this.#wanted) {
-      if (!node.xy || (node.parent?.tile.count && !there.has(node.parent))) continue;
+      const above = node.parent;
+      // Coarse before fine; but a tile that cannot be had does not hide all that is beneath it.
+      if (!node.xy || (above?.tile.count && !above.failed && !there.has(above))) continue;
       scene.ask(node);
       if (scene.colored(node, now)) there.add(node);
       else waiting = true;

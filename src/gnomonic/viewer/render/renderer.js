@@ -34,6 +34,8 @@ export { NoWebGL };
  * @property {Columns} [columns]  Shared with others who read columns.
  */
 
+const MOST_PLACES = 5000;
+
 /**
  * Make the map.
  *
@@ -128,16 +130,24 @@ class MapRenderer {
     store.follow(["theme"], () => this.#recolored(), { signal });
     store.follow(["colorBy", "heat"], (now) => void scene.colorBy(now), { signal });
     store.follow(["sizeBy"], (now) => void scene.sizeBy(now), { signal });
-    store.follow(["passing", "selection", "heat", "heatThreshold"], (now) => {
+    store.follow(["passing", "living", "selection", "heat", "heatThreshold"], (now) => {
       scene.regroup(now);
       frames.urgent();
     }, { signal });
     store.follow(["pointSize", "density", "contours"], () => frames.urgent(), { signal });
     store.follow(["hover", "focus", "focusNeighbors", "hits", "showThumbs"], () => frames.marks(), { signal });
-    store.follow(["offline"], (now) => now.offline || this.stream.forgive(this.tree.nodes), { signal });
+    store.follow(["offline"], (now) => now.offline || this.#forgive(), { signal });
     scene.regroup(state);
     void scene.colorBy(state);
     if (state.sizeBy !== null) void scene.sizeBy(state);
+  }
+
+  /** The server answers again: what it did not give is asked for once more. */
+  #forgive() {
+    this.stream.forgive(this.tree.nodes);
+    this.scene.forgive(this.store.state);
+    this.thumbnails?.forgive();
+    this.#looking.clear();
   }
 
   #resize() {
@@ -274,6 +284,7 @@ class MapRenderer {
     for (const position of positions) {
       const place = this.placeOf(position);
       if (!place) throw new Error(`The place of row ${position} could not be loaded.`);
+      if (this.#places.size >= MOST_PLACES) this.#places.clear();
       this.#places.set(position, place);
       places.push(place);
     }

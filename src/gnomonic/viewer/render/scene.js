@@ -28,7 +28,7 @@ export class Scene {
   /** @type {Channel} */
   size = channelOf();
   /** @type {import("./states.js").PointState} */
-  groups = { version: 0, passing: null, selection: null, heat: null, coolest: 0, hottest: 256 };
+  groups = { version: 0, passing: null, living: null, selection: null, heat: null, coolest: 0, hottest: 256 };
   /** Points a unit of area where they are usual: of those that pass, and of those that are chosen. */
   #usual = { version: -1, all: 0, chosen: 0 };
   /** @type {Map<string, number>} Which colours and sizes a tile has been asked for. */
@@ -36,6 +36,8 @@ export class Scene {
   #chosenColor = 0;
   #chosenSize = 0;
   #told = new Set();
+  /** Whether the colours that were asked for could not be had. */
+  #colorless = false;
   /** Whether it is known what the map is coloured by. */
   #known = false;
 
@@ -66,10 +68,13 @@ export class Scene {
     }
     try {
       const channel = await colorChannel(this.columns, colorBy, this.tree.root?.tile ?? null);
-      if (turn === this.#chosenColor && !this.signal.aborted) this.#recolor(channel);
+      if (turn !== this.#chosenColor || this.signal.aborted) return;
+      this.#colorless = false;
+      this.#recolor(channel);
     } catch (error) {
       if (turn !== this.#chosenColor || isAbort(error) || this.signal.aborted) return;
       this.say("The map's colours could not be loaded.", "error");
+      this.#colorless = true;
       this.#recolor(channelOf());
     }
   }
@@ -92,11 +97,12 @@ export class Scene {
   }
 
   /** @param {State} state */
-  regroup({ passing, selection, heat, heatThreshold }) {
+  regroup({ passing, living, selection, heat, heatThreshold }) {
     const same = heat === this.groups.heat;
     this.groups = {
       version: this.groups.version + 1,
       passing: fitting(passing, this.tree.count),
+      living: fitting(living, this.tree.count),
       selection: fitting(selection, this.tree.count),
       heat: heat && heat.values.length === this.tree.count ? heat : null,
       coolest: heat ? heatStep(heat, heatThreshold) : 0,
@@ -174,6 +180,18 @@ export class Scene {
       this.#told.add(column.id);
     }
     if (node.xy) this.changed();
+  }
+
+  /** Ask once more for what could not be had. @param {State} state */
+  forgive(state) {
+    for (const [node, paint] of this.paints) {
+      for (const what of /** @type {const} */ (["codes", "sizes"])) {
+        if (paint[what] && !paint[what].array) this.#asked.delete(`${what} ${node.index}`);
+      }
+    }
+    this.#told.clear();
+    if (this.#colorless) void this.colorBy(state);
+    this.changed();
   }
 
   /** @param {TileNode} node */

@@ -2,6 +2,8 @@
 
 /** @typedef {import("./tiles.js").TileNode} TileNode */
 
+import { GONE } from "./states.js";
+
 /** Share of the background that is covered where points are as dense as they mostly are. */
 const COVERED = 0.86;
 
@@ -21,7 +23,7 @@ export function typicalDensity(root, total, groups, least) {
   const unit = across / 65536;
   let kept = 0;
   for (let i = 0; i < count; i++) {
-    if (groups && groups[i] < least) continue;
+    if (groups && (groups[i] < least || groups[i] === GONE)) continue;
     cells[((root.xy[count + i] * unit) | 0) * across + ((root.xy[i] * unit) | 0)]++;
     kept++;
   }

@@ -10,6 +10,7 @@
  * @typedef {object} PointState
  * @property {number} version  Another one whenever it changes.
  * @property {Bits | null} passing
+ * @property {Bits | null} [living]  Null where all rows are there.
  * @property {Bits | null} selection
  * @property {Heat | null} heat
  * @property {number} coolest  Heat values below fade.
@@ -28,6 +29,8 @@ export const FADED = 0;
 export const USUAL = 1;
 export const HOT = 2;
 export const CHOSEN = 3;
+/** Rows that were deleted: points that are not drawn. */
+export const GONE = 255;
 
 /**
  * The group of each point of a tile; null where all are as usual.
@@ -35,8 +38,8 @@ export const CHOSEN = 3;
  * @param {TileNode["tile"]} tile
  * @param {PointState} state
  */
-export function groupsOf({ offset, count }, { passing, selection, heat, coolest, hottest }) {
-  if (!passing && !selection && !heat) return null;
+export function groupsOf({ offset, count }, { passing, living = null, selection, heat, coolest, hottest }) {
+  if (!passing && !living && !selection && !heat) return null;
   const groups = new Uint8Array(count);
   if (heat) {
     const values = heat.values;
@@ -49,15 +52,23 @@ export function groupsOf({ offset, count }, { passing, selection, heat, coolest,
     const bytes = selection.bytes;
     for (let i = 0, p = offset; i < count; i++, p++) if ((bytes[p >> 3] >> (p & 7)) & 1) groups[i] = CHOSEN;
   }
-  if (passing) {
-    const bytes = passing.bytes;
-    for (let i = 0, p = offset; i < count; i++, p++) if (!((bytes[p >> 3] >> (p & 7)) & 1)) groups[i] = FADED;
-  }
+  if (passing) putWhereNot(passing, FADED, groups, offset);
+  if (living) putWhereNot(living, GONE, groups, offset);
   return groups;
 }
 
 /**
- * Sort a tile's points by group, those outside a part of the tile left out.
+ * @param {Bits} bits
+ * @param {number} group
+ * @param {Uint8Array} groups  Of the points from a position on.
+ * @param {number} offset
+ */
+function putWhereNot({ bytes }, group, groups, offset) {
+  for (let i = 0, p = offset; i < groups.length; i++, p++) if (!((bytes[p >> 3] >> (p & 7)) & 1)) groups[i] = group;
+}
+
+/**
+ * Sort a tile's points by group, those that are gone or outside a part of the tile left out.
  *
  * @param {TileNode} node
  * @param {Uint8Array | null} groups
@@ -75,7 +86,7 @@ export function arrange(node, groups, within) {
   for (let i = 0; i < count; i++) {
     const x = xy[i];
     const y = xy[count + i];
-    if (x < x0 || x > x1 || y < y0 || y > y1) continue;
+    if (x < x0 || x > x1 || y < y0 || y > y1 || (groups && groups[i] === GONE)) continue;
     found[kept++] = i;
     sizes[groups ? groups[i] : USUAL]++;
   }

@@ -1,6 +1,6 @@
 /** Small pictures of rows in the place of their points, where those are far enough apart to have room for them. */
 
-import { FADED } from "./states.js";
+import { FADED, GONE } from "./states.js";
 import { pointOf } from "./tiles.js";
 
 /** @typedef {import("../types.js").Source} Source */
@@ -21,7 +21,7 @@ const FADE_MS = 220;
 export const APART = 16;
 
 export class Thumbnails {
-  /** @type {Map<TileNode, {sheet: ImageBitmap | null, pending: boolean}>} The one used last at the end. */
+  /** @type {Map<TileNode, {sheet: ImageBitmap | null, failed: boolean}>} The one used last at the end. */
   #sheets = new Map();
   /** @type {Map<number, Shown>} By map position. */
   #shown = new Map();
@@ -104,18 +104,27 @@ export class Thumbnails {
       const fresh = since || (this.#sheets.get(node)?.sheet ? now : 0);
       placed.set(node.tile.offset + i, { node, i, x, y, since: fresh });
     };
-    const faded = new Map(plan.drawn.map((drawn) => [drawn.node, drawn.groups]));
+    const groupsOf = new Map(plan.drawn.map((drawn) => [drawn.node, drawn.groups]));
     for (const { node, i, since } of this.#shown.values()) {
-      if (node.xy && faded.has(node) && faded.get(node)?.[i] !== FADED) offer(node, i, since);
+      if (node.xy && groupsOf.has(node) && isPlain(groupsOf.get(node), i)) offer(node, i, since);
     }
+    let used = 0;
     for (const { node, groups } of plan.drawn) {
-      if (!node.xy || !this.#sheetOf(node)) continue;
-      const most = Math.min(ON_SHEET, node.tile.count);
-      for (let i = 0; i < most && placed.size < MOST; i++) {
-        if (groups?.[i] !== FADED && !placed.has(node.tile.offset + i)) offer(node, i, 0);
-      }
+      // More sheets than are kept would push each other out, and be asked for again at every frame.
+      if (used === SHEETS) break;
+      const within = node.xy ? inSight(node, groups, camera) : [];
+      if (!within.length) continue;
+      used++;
+      if (!this.#sheetOf(node)) continue;
+      for (const i of within) if (placed.size < MOST && !placed.has(node.tile.offset + i)) offer(node, i, 0);
     }
     return placed;
+  }
+
+  /** Ask again for what could not be had. */
+  forgive() {
+    for (const [node, { failed }] of this.#sheets) if (failed) this.#sheets.delete(node);
+    this.came();
   }
 
   /** Whether a tile's pictures are there; they are asked for if not. @param {TileNode} node */
@@ -126,14 +135,14 @@ export class Thumbnails {
       this.#sheets.set(node, known);
       return known.sheet !== null;
     }
-    const entry = { sheet: /** @type {ImageBitmap | null} */ (null), pending: true };
+    const entry = { sheet: /** @type {ImageBitmap | null} */ (null), failed: false };
     this.#sheets.set(node, entry);
     this.source.thumbs(node.tile, this.signal).then((sheet) => {
+      if (this.signal.aborted) return sheet?.close();
       entry.sheet = sheet;
-      entry.pending = false;
       this.#close(SHEETS);
       if (sheet) this.came();
-    }, () => (entry.pending = false));
+    }, () => (entry.failed = true));
     return false;
   }
 
@@ -145,4 +154,34 @@ export class Thumbnails {
       this.#sheets.delete(node);
     }
   }
+}
+
+/**
+ * Whether a point neither fades nor is gone.
+ *
+ * @param {Uint8Array | null | undefined} groups
+ * @param {number} i
+ */
+function isPlain(groups, i) {
+  return groups?.[i] !== FADED && groups?.[i] !== GONE;
+}
+
+/**
+ * The points of a tile that have a picture and a place on the screen.
+ *
+ * @param {TileNode} node
+ * @param {Uint8Array | null} groups
+ * @param {Camera} camera
+ */
+function inSight(node, groups, camera) {
+  const { width, height } = camera.view;
+  const most = Math.min(ON_SHEET, node.tile.count);
+  /** @type {number[]} */
+  const found = [];
+  for (let i = 0; i < most; i++) {
+    if (!isPlain(groups, i)) continue;
+    const [x, y] = camera.toScreen(...pointOf(node, i));
+    if (x > -CELL && y > -CELL && x < width + CELL && y < height + CELL) found.push(i);
+  }
+  return found;
 }

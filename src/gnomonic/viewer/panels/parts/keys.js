@@ -15,7 +15,9 @@ export function onKeys(app, run) {
     const target = event.target instanceof Element ? event.target : document.body;
     // The map may be a part of somebody else's page: keys pressed in the rest of it are theirs.
     const ours = app.root.contains(target) || target === document.body;
-    if (!ours || event.defaultPrevented || target.closest(TYPED)) return;
+    if (!ours || event.defaultPrevented || event.isComposing || target.closest(TYPED)) return;
+    // What a browser fills in by itself comes as keys without a name.
+    if (typeof event.key !== "string") return;
     run(event);
   };
   document.addEventListener("keydown", listen, { signal: app.signal });

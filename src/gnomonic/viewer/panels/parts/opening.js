@@ -18,9 +18,12 @@ export function afterPoints(app) {
   let promise = shown.get(app);
   if (!promise) {
     promise = new Promise((resolve) => {
+      const isDrawn = () => app.renderer.stats().drawn > 0;
+      // A map at rest draws no further frame that could tell.
+      if (isDrawn()) return resolve();
       const timer = setTimeout(() => finish(), LONGEST_WAIT_MS);
       const stop = app.renderer.onFrame(() => {
-        if (app.renderer.stats().drawn > 0) finish();
+        if (isDrawn()) finish();
       });
       const finish = () => {
         clearTimeout(timer);

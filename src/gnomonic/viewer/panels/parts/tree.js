@@ -179,6 +179,13 @@ export class TreeView {
     this.onChoose(line.node.id, event);
   }
 
+  /** Nothing is chosen any more. */
+  unchoose() {
+    if (this.#chosen === -1) return;
+    this.#chosen = -1;
+    this.#draw();
+  }
+
   /**
    * @param {number} id
    * @param {boolean} [open]
