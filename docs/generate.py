@@ -288,6 +288,22 @@ def searching() -> str:
     return f"{_table(columns, rows)}\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
 
 
+def exploring() -> str:
+    """The map in a browser beside another one."""
+    found = _newest("viewer")
+    if found is None:
+        return "Not measured yet."
+    path, result = found
+    kept = {"first_s": (1, ".2f"), "bytes_before": (1e6, ".1f"), "frame_ms": (1, ".0f"), "filter_ms": (1, ".0f")}
+    rows = [
+        [f"{row['rows']:,}", row["system"]]
+        + [_number(statistics.median(row[k]) / by if row[k] else None, form) for k, (by, form) in kept.items()]
+        for row in result["measured"]
+    ]
+    columns = ["points", "page", "first points, s", "MB before", "frame while panning, ms", "a filter, ms"]
+    return f"{_table(columns, rows)}\n\nFrom {_link(path, result)}, {result['environment']['date'][:10]}."
+
+
 def planted() -> str:
     """Planted duplicates."""
     found = _newest("duplicates")
@@ -325,6 +341,7 @@ def command_line() -> str:
 WHOLE: dict[str, Callable[[], str]] = {"docs/reference/cli.md": command_line}
 PARTS: dict[str, Callable[[], str]] = {
     "benchmarks": benchmarks,
+    "exploring": exploring,
     "footprint": footprint,
     "long_texts": long_texts,
     "maps": maps,
