@@ -97,5 +97,5 @@ chromium:
 	@command -v chromium >/dev/null || { \
 	  command -v apt-get >/dev/null || { echo "install the browser chromium first: there is no apt-get here to do it"; exit 1; }; \
 	  root=$$([ "$$(id -u)" = 0 ] || echo sudo); echo "installing Debian's chromium"; \
-	  { $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  { $$root apt-get update -qq; $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || { echo "chromium cannot be installed; run: apt-get install chromium"; exit 1; }; }
