@@ -57,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(data: Path) -> Iterator[LiveServer]:
     """A server of all maps that asks for no keys."""
-    with running("--no-access-log", "--offline", "--data-dir", data) as live:
+    with running("--no-access-log", "--offline", "--atlas-images", "appearance", "--data-dir", data) as live:
         yield live
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from gnomonic.atlas.dataset import Dataset
 from gnomonic.cli.docstrings import read_docstrings
-from gnomonic.client.datasets import LocalEncoders
+from gnomonic.client.datasets import LocalDataset, LocalEncoders
+from gnomonic.client.local import APPEARANCE
 
 __all__ = ["COPIES", "LONG_TEXT", "MAPS", "ODD", "PAYLOADS", "SCRIPTS", "STDLIB_ROWS", "make"]
 
@@ -116,6 +117,22 @@ def _pictures(root: Path) -> None:
     dataset.create_index(modality="embedding")
 
 
+def _looks(root: Path) -> None:
+    """Pictures that are mapped by their colours and edges."""
+    random = np.random.default_rng(4)
+    blobs = []
+    for place in range(60):
+        grain = random.integers(-20, 20, size=(48, 48, 3))
+        color = np.array([(220, 30, 30), (30, 190, 30), (30, 60, 220)][place % 3])
+        buffer = io.BytesIO()
+        Image.fromarray(np.clip(color + grain, 0, 255).astype(np.uint8)).save(buffer, "PNG")
+        blobs.append(buffer.getvalue())
+    dataset = LocalDataset("looks", "Coloured squares", "name", root=root)
+    hues = [("red", "green", "blue")[place % 3] for place in range(60)]
+    dataset.add_data(pa.table({"name": [f"{hue} {place}" for place, hue in enumerate(hues)]}), blobs=blobs)
+    dataset.create_index(modality="image", embedding_model=APPEARANCE)
+
+
 def _hostile(root: Path) -> None:
     """Markup in every name and value."""
     count = 5 * len(PAYLOADS)
@@ -179,6 +196,7 @@ def _odd_maps(root: Path) -> None:
 MAPS: dict[str, Callable[[Path], None]] = {
     "stdlib": _stdlib,
     "pictures": _pictures,
+    "looks": _looks,
     "hostile": _hostile,
     "empty": _empty,
     "odd": _odd_maps,

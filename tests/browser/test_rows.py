@@ -221,9 +221,37 @@ def test_pictures_on_the_map(kind: str, open_page: Callable[..., MapPage], reque
 
 
 def test_search_by_picture(open_page: Callable[..., MapPage], server: LiveServer) -> None:
+    page = open_page(f"{server.url}/map/local/looks")
+    hits = page.page.locator(".results-list > li")
+
+    def picture(color: tuple[int, int, int]) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 40), color).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    page.page.locator("input[type=file]").set_input_files(
+        {"name": "red.png", "mimeType": "image/png", "buffer": picture((225, 30, 30))}
+    )
+    until(lambda: hits.count() and "red" in hits.first.inner_text(), "red squares")
+    assert page.page.evaluate("() => window.mountedMap.store.state.heat !== null")
+
+    # Dropped on the map instead.
+    page.page.evaluate(
+        """(bytes) => {
+          const data = new DataTransfer();
+          data.items.add(new File([Uint8Array.from(bytes)], "blue.png", { type: "image/png" }));
+          const place = document.querySelector("main.stage");
+          for (const kind of ["dragenter", "dragover", "drop"]) {
+            place.dispatchEvent(new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true }));
+          }
+        }""",
+        list(picture((30, 60, 225))),
+    )
+    until(lambda: hits.count() and "blue" in hits.first.inner_text(), "blue squares")
+
+
+def test_no_search_by_picture_without_a_model(open_page: Callable[..., MapPage], server: LiveServer) -> None:
     """Vectors that were given have no model that reads pictures, so the page offers no such search."""
     page = open_page(f"{server.url}/map/local/pictures")
     assert page.button("Picture…").count() == 0
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "PNG")
     assert page.page.locator("input[type=file]").count() == 0
