@@ -78,11 +78,16 @@ function choicesOf({ view }) {
 
 /** Why typed text is not looked for by meaning, where it is not. @param {App} app */
 function absence({ view, source }) {
-  if (view.can.semantic) return null;
-  const why =
-    source.kind === "static"
-      ? "Search by meaning needs a server: this exported copy has no model. “More like this” on a row works."
-      : "This map was made from vectors of an unknown model, so typed text cannot be searched by meaning.";
+  const { can, map } = view;
+  if (can.semantic) return null;
+  let why = "This map was made from vectors of an unknown model, so typed text cannot be searched by meaning.";
+  if (source.kind === "static") {
+    why = "Search by meaning needs a server: this exported copy has no model. “More like this” on a row works.";
+  } else if (map.modality === "image") {
+    why = `This is a map of pictures: ${can.image ? "search with a picture, or" : "search"} by words and ids.`;
+  } else if (map.modality === "text") {
+    why = `This server does not offer the map's model, ${map.model}, so typed text cannot be searched by meaning.`;
+  }
   return el("p", { class: "search-note muted" }, why);
 }
 
