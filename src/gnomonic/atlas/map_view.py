@@ -25,7 +25,7 @@ _TITLES = ("title", "name", "headline", "label", "subject", "caption", "heading"
 """Names of columns that hold titles, the likeliest first."""
 _LONGEST_TITLE = 120
 """Characters on average."""
-_DISTINCT = 0.5
+_DISTINCT = 0.9
 """Least share of different values among those of a title."""
 
 
@@ -139,14 +139,16 @@ def choose_fields(found: AtlasMap, names: Sequence[str]) -> tuple[str | None, st
     """Return the field of titles and the one of texts; None where there is none.
 
     The text is the mapped field, or the column with the longest texts. The title is a short, mostly distinct other
-    one: called so, or else the first.
+    one: called so, as ids may be too, or else the first.
 
     Args:
         found: the map.
         names: the fields to choose from.
     """
     schema = found.dataset.schema
-    texts = [name for name in names if name != found.id_field and is_text(schema.field(name).type)]
+    readable = [name for name in names if is_text(schema.field(name).type)]
+    named = [name for name in readable if name == found.id_field and _title_rank(name) < len(_TITLES)]
+    texts = [name for name in readable if name != found.id_field]
     living = found.living
     alive = living.rows
     if not texts or not len(alive):
@@ -157,7 +159,7 @@ def choose_fields(found: AtlasMap, names: Sequence[str]) -> tuple[str | None, st
     lengths = {name: _mean_length(table.column(name)) for name in texts}
     mapped = found.record.indexed_field
     text = mapped if mapped in texts else max(texts, key=lambda name: lengths[name])
-    titles = [
+    titles = named + [
         name
         for name in texts
         if name != text and 0 < lengths[name] <= _LONGEST_TITLE and _distinct_share(table.column(name)) >= _DISTINCT
