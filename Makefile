@@ -61,7 +61,7 @@ docs: $(VENV)/.dev ## rebuild the generated parts of README and docs/reference
 	$(BIN)/python docs/generate.py
 
 clean: ## remove the environment and what tools leave behind
-	rm -rf $(VENV) $(VENV)-clients $(VENV)-viewer $(SCREENSHOTS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-clients $(VENV)-viewer tests/browser/.screenshots build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The stamps make set-up happen once, and again when pyproject.toml or a kernel changes. A stamp is written last, so an
 # interrupted set-up is simply done again.

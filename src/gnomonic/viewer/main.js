@@ -13,7 +13,7 @@ async function start() {
     // The map is asked for while the modules that draw it are still on their way.
     const opening = sourceOf(told, root, (reached) => reach.told(reached));
     const first = opening.then((source) => Promise.all([source.manifest(), source.view()]));
-    first.then(async ([manifest]) => (await opening).tile(manifest.tiles[0])).catch(() => {});
+    first.catch(() => {}); // told of by mount, which comes later
     const { mount } = await import("./app.js");
     const open = async (/** @type {{onReach: (reached: boolean) => void}} */ { onReach }) => {
       reach.told = onReach;

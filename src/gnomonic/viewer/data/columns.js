@@ -1,6 +1,8 @@
 /** Values of columns, of one tile or of the whole map: each fetched once, tried again when it fails, kept while there
  * is room. */
 
+import { ARRAYS } from "./arrays.js";
+
 /** @typedef {import("../types.js").ColumnInfo} ColumnInfo */
 /** @typedef {import("../types.js").Dictionary} Dictionary */
 /** @typedef {import("../types.js").Manifest} Manifest */
@@ -12,14 +14,6 @@
 const TRIES = 3;
 const PARALLEL = 6;
 const PATIENCE_MS = 30_000;
-
-const ARRAYS = {
-  u8: Uint8Array,
-  u16: Uint16Array,
-  u32: Uint32Array,
-  f32: Float32Array,
-  f64: Float64Array,
-};
 
 export class Columns {
   /** @type {Map<string, Kept>} Of tiles, the one used last at the end. */

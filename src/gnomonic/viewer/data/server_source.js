@@ -1,6 +1,7 @@
 /** A map that a server tells of. */
 
 import { Bits } from "../bits.js";
+import { ARRAYS } from "./arrays.js";
 import { ask, askJson, checkLength, once } from "./requests.js";
 import { SourceError } from "./transport.js";
 
@@ -18,7 +19,6 @@ import { SourceError } from "./transport.js";
  */
 
 const ROWS_A_REQUEST = 1000;
-const TYPES = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array, f32: Float32Array, f64: Float64Array };
 const MIME = {
   parquet: "application/vnd.apache.parquet",
   csv: "text/csv",
@@ -104,7 +104,7 @@ function fileParts(server) {
     },
     /** @type {Source["columnTile"]} */
     columnTile: async (column, tile, signal) => {
-      const Type = column.dtype && TYPES[column.dtype];
+      const Type = column.dtype && ARRAYS[column.dtype];
       if (!Type) throw new SourceError(`The column “${column.name}” has no values beside the map.`, 404);
       const path = `/files/columns/${encodeURIComponent(column.id)}/${keyOf(tile)}.bin`;
       const { bytes } = await server.bytes("GET", path, signalled(signal));

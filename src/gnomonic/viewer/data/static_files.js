@@ -1,5 +1,6 @@
 /** Files of a static export: fetched, unzipped and taken apart; kept while there is room. docs/reference/formats.md */
 
+import { ARRAYS } from "./arrays.js";
 import { SourceError } from "./transport.js";
 
 /**
@@ -11,16 +12,6 @@ import { SourceError } from "./transport.js";
 const TRIES = 3;
 const FIRST_WAIT_MS = 250;
 const PARALLEL = 6;
-const ARRAYS = {
-  u8: Uint8Array,
-  i8: Int8Array,
-  u16: Uint16Array,
-  u32: Uint32Array,
-  i32: Int32Array,
-  f32: Float32Array,
-  f64: Float64Array,
-};
-
 export class StaticFiles {
   /** @type {Map<string, Kept>} The one used last at the end. */
   #kept = new Map();

@@ -1,6 +1,7 @@
 /** A map in a folder of plain files, as `AtlasMap.export` writes it: all that a server does but search by meaning. */
 
 import { Bits } from "../bits.js";
+import { ARRAYS } from "./arrays.js";
 import { Columns } from "./columns.js";
 import { checkLength, once } from "./requests.js";
 import { StaticDuplicates } from "./static_duplicates.js";
@@ -24,7 +25,6 @@ import { SourceError } from "./transport.js";
  */
 
 const FORMAT = "gnomonic-site-1";
-const TYPES = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array, f32: Float32Array, f64: Float64Array };
 const NONE = 4294967295;
 const NO_MEANING =
   "Search by meaning needs a server, and this map is a folder of files. Search by words, or for rows like another.";
@@ -74,7 +74,7 @@ function fileParts(files) {
     },
     /** @type {Source["columnTile"]} */
     columnTile: async (column, tile, signal) => {
-      const Type = column.dtype && TYPES[column.dtype];
+      const Type = column.dtype && ARRAYS[column.dtype];
       if (!Type) throw new SourceError(`The column “${column.name}” has no values beside the map.`, 404);
       const bytes = await files.bytes(`tiles/columns/${column.id}/${keyOf(tile)}.bin`, signal);
       checkLength(bytes, Type.BYTES_PER_ELEMENT * tile.count, `Column “${column.name}” of tile ${keyOf(tile)}`);
