@@ -96,11 +96,11 @@ def test_the_mouse_moves_and_zooms(either: MapPage) -> None:
     before = either.linked("camera")
     shot = either.shot()
     either.drag([(0.5, 0.5), (0.6, 0.65)])
-    moved = either.linked("camera", lambda camera: camera is not None and camera[:2] != before[:2])
     box = either.box
-    # What was in the middle is now where the mouse let go: left and up on the plane's axes.
-    assert moved[0] == pytest.approx(before[0] - 0.1 * box["width"] / before[2], rel=0.05, abs=0.2)
-    assert moved[1] == pytest.approx(before[1] + 0.15 * box["height"] / before[2], rel=0.05, abs=0.2)
+    # What was in the middle is now where the mouse let go: left and up on the plane's axes. The address may keep a
+    # place on the way too.
+    there = [before[0] - 0.1 * box["width"] / before[2], before[1] + 0.15 * box["height"] / before[2]]
+    either.linked("camera", lambda camera: bool(camera) and camera[:2] == pytest.approx(there, rel=0.05, abs=0.2))
     assert pixels.changed(shot, either.shot()) > 500
     either.page.mouse.move(*either.at(0.5, 0.5))
     either.page.mouse.wheel(0, -400)

@@ -160,6 +160,16 @@ def test_what_is_put_into_a_page_is_text() -> None:
     assert '"/viewer/&quot;x/' in made
 
 
+def test_what_asks_for_the_map_comes_before_what_draws_it() -> None:
+    links = re.findall(r'<link rel="modulepreload" href="viewer/([^"]+)"([^>]*)>', viewer.page().decode())
+    first = {path for path, more in links if not more}
+    later = {path for path, more in links if more == ' fetchpriority="low"'}
+    assert first | {"main.js"} == {one.path for one in viewer.modules("main.js", lazy=False)}
+    assert later == {one.path for one in viewer.modules("app.js", lazy=False)} - first
+    assert {"app.js", "render/points.js"} <= later
+    assert not {"interface.js", "panels/key.js"} & (first | later)
+
+
 def test_modules_come_after_what_they_import() -> None:
     found = viewer.modules("app.js", "data/server_source.js", "bits.js")
     seen: set[str] = set()
@@ -167,7 +177,7 @@ def test_modules_come_after_what_they_import() -> None:
         assert set(one.imports.values()) <= seen, one.path
         assert all(f'"{name}"' in one.text for name in one.imports)
         seen.add(one.path)
-    assert {"app.js", "dom.js", "bits.js", "data/requests.js"} <= seen
+    assert {"app.js", "dom.js", "bits.js", "data/transport.js"} <= seen
     with pytest.raises(InputError, match=r"no file 'nothing\.js'"):
         viewer.modules("nothing.js")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,10 +86,20 @@ class MapArrays:
         """The topics' names that find room, the most important first."""
         return place_labels(self.topics.topics, self.columns.manifest.extent, self._map.folder.xy)
 
-    @cached_property
+    @property
     def text_field(self) -> str | None:
         """The mapped field, or the column with the longest texts; None without texts."""
-        return choose_fields(self._map, self._map.dataset.schema.names)[1]
+        return self.title_and_text()[1]
+
+    def title_and_text(self, names: Sequence[str] | None = None) -> tuple[str | None, str | None]:
+        """Return the field of titles and the one of texts; None where there is none.
+
+        Args:
+            names: the fields to choose from; default all.
+        """
+        picked = tuple(self._map.dataset.schema.names if names is None else names)
+        key = ("title and text", self._map.living.version, picked)
+        return self.kept(key, lambda: choose_fields(self._map, picked))
 
     def living(self, at: Living | None = None) -> _Mask | None:
         """Return which rows the dataset still has, [n] bool in map order; None for all.

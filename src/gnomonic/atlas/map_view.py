@@ -50,7 +50,7 @@ def map_view(
     """
     schema = found.dataset.schema
     names = [name for name in schema.names if columns is None or name in columns or name == found.id_field]
-    title, text = choose_fields(found, names)
+    title, text = found.arrays.title_and_text(names)
     kinds = read_columns_index(found.folder.folder / "tiles")
     fields = [
         {"name": name, "type": str(schema.field(name).type), "kind": kinds[name].kind if name in kinds else "other"}

@@ -3,14 +3,11 @@
 import { createActions } from "./actions.js";
 import { Bits } from "./bits.js";
 import { el, fill } from "./dom.js";
-import { keepInLink, placeOfLink, stateOfLink } from "./link.js";
 import { createRenderer } from "./render/renderer.js";
 import { Store, firstState } from "./store.js";
 
 /** @typedef {import("./types.js").App} App */
-/** @typedef {import("./types.js").Manifest} Manifest */
-/** @typedef {import("./types.js").MapView} MapView */
-/** @typedef {import("./types.js").Source} Source */
+/** @typedef {import("./data/open_map.js").Opened} Opened */
 
 const FIRST_POINTS_MS = 1000;
 
@@ -18,12 +15,13 @@ const FIRST_POINTS_MS = 1000;
  * Show a map in an element.
  *
  * @param {HTMLElement} root
- * @param {(app: {root: HTMLElement, onReach: (reached: boolean) => void}) => Promise<Source>} open  Opens the source.
- * @param {{link?: boolean, signal?: AbortSignal, first?: Promise<[Manifest, MapView]>}} [options]  `link`: keep the
- *   view in the page's address. `first`: what the map is, where it was asked for already.
+ * @param {(onReach: (reached: boolean) => void, signal: AbortSignal) => Promise<Opened>} open  Tells from then on
+ *   whether the map's source answers, until the signal.
+ * @param {{own?: boolean, signal?: AbortSignal}} [options]  `own`: the page is the map's own, so that its address keeps
+ *   the view.
  * @returns {Promise<App>}
  */
-export async function mount(root, open, { link = false, signal, first } = {}) {
+export async function mount(root, open, { own = false, signal } = {}) {
   const ending = new AbortController();
   signal?.addEventListener("abort", () => ending.abort());
   const store = new Store(firstState());
@@ -32,15 +30,15 @@ export async function mount(root, open, { link = false, signal, first } = {}) {
   const onReach = (/** @type {boolean} */ reached) => {
     if (store.state.offline === reached) store.set({ offline: !reached });
   };
-  const source = await open({ root, onReach });
   // Points first: what the panels want is asked for once the first of them are on the screen.
-  const [manifest, view] = await (first ?? Promise.all([source.manifest(), source.view()]));
+  const { source, manifest, view, columns } = await open(onReach, ending.signal);
   const parts = { root, store, source, manifest, view, signal: ending.signal };
   const app = /** @type {App} */ (/** @type {unknown} */ (parts));
   const actions = createActions(app);
   const renderer = createRenderer({
     source,
     manifest,
+    columns,
     store,
     signal: ending.signal,
     say: actions.say,
@@ -54,17 +52,22 @@ export async function mount(root, open, { link = false, signal, first } = {}) {
   const side = el("aside", { class: "side", "aria-label": "Panels" });
   const stage = el("main", { class: "stage" }, renderer.element);
   fill(root, side, stage);
-  if (!link || !placeOfLink(app)) renderer.fitAll();
+  const linked = own && location.hash.length > 1 ? await import("./link.js") : null;
+  if (!linked?.placeOfLink(app)) renderer.fitAll();
   // For pages that hold the map, and for those who measure it.
   root.dispatchEvent(new CustomEvent("gnomonic:mounted", { bubbles: true, detail: app }));
   void readLiving(app);
   await firstPoints(app);
   root.dataset.ready = "points";
-  const { createInterface } = await import("./interface.js");
+  const [{ createInterface }, linking] = await Promise.all([
+    import("./interface.js"),
+    own ? import("./link.js") : null,
+    own && laterStyles(),
+  ]);
   if (ending.signal.aborted) return app;
   createInterface(app, { side, stage });
-  if (link) await actions.attempt(stateOfLink(app), "The link cannot be restored");
-  if (link) keepInLink(app);
+  if (linking) await actions.attempt(linking.stateOfLink(app), "The link cannot be restored");
+  linking?.keepInLink(app);
   root.dataset.ready = "all";
   return app;
 }
@@ -75,19 +78,23 @@ export async function mount(root, open, { link = false, signal, first } = {}) {
  * @param {App} app
  * @returns {Promise<void>}
  */
-function firstPoints({ renderer, view, signal }) {
+function firstPoints({ renderer, signal }) {
   return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      stop();
-      resolve();
-    };
-    const timer = setTimeout(done, view.map.rows_now ? FIRST_POINTS_MS : 0);
-    const stop = renderer.onFrame(() => {
-      if (renderer.stats().drawn > 0) done();
-    });
-    signal.addEventListener("abort", done);
+    setTimeout(resolve, FIRST_POINTS_MS);
+    signal.addEventListener("abort", () => resolve());
+    void renderer.begun.then(resolve);
   });
+}
+
+/** Use the style sheets that the first points can do without, which were fetched after what those need. */
+async function laterStyles() {
+  /** @type {NodeListOf<HTMLLinkElement>} */
+  const later = document.querySelectorAll('link[rel="stylesheet"][media="not all"]');
+  await Promise.all([...later].map((sheet) => new Promise((resolve) => {
+    if (sheet.sheet) resolve(null);
+    else for (const end of ["load", "error"]) sheet.addEventListener(end, resolve);
+    sheet.media = "all";
+  })));
 }
 
 /**

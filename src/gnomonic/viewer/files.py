@@ -35,7 +35,8 @@ _IMPORT = re.compile(
 _SOURCE = re.compile(r'(<meta name="gnomonic-source" content=")[^"]*(")')
 _TITLE = re.compile(r"(<title>)[^<]*(</title>)")
 _ADDRESS = re.compile(r'((?:src|href)=")viewer/')
-_SCRIPT = re.compile(r'<(?:script type="module" src|link rel="modulepreload" href)="([^"]+)"')
+_SCRIPT = re.compile(r'<script type="module" src="([^"]+)"')
+_PRELOAD = re.compile(r'<link rel="modulepreload" href="([^"]+)"')
 _OF_PAGES = "style/page.css"
 _STYLE = re.compile(r'<link rel="stylesheet" href="viewer/([^"]+)"')
 
@@ -108,10 +109,19 @@ def page(source: str = "", title: str = "", *, name: str = "index.html", root: s
 
 
 def _preloads(text: str, root: str) -> str:
-    """Return links to all that a page's scripts import, so that they are fetched together and not one after another."""
-    entries = [found.removeprefix(html.escape(root)) for found in _SCRIPT.findall(text)]
-    paths = [path for path in _imported(version(), *entries) if f'"{html.escape(root)}{path}"' not in text]
-    return "".join(f'    <link rel="modulepreload" href="{html.escape(root)}{path}">\n' for path in paths)
+    """Return links to all that a page's scripts import, so that they are fetched together and not one after another.
+
+    What only later modules need gives way to what the first ones ask for: the map itself.
+    """
+    start = html.escape(root)
+    scripts, later = ([one.removeprefix(start) for one in found.findall(text)] for found in (_SCRIPT, _PRELOAD))
+    needed = _imported(version(), *scripts)
+    paths = [path for path in dict.fromkeys([*needed, *_imported(version(), *later)]) if f'"{start}{path}"' not in text]
+    made = ""
+    for path in paths:
+        priority = "" if path in needed else ' fetchpriority="low"'
+        made += f'    <link rel="modulepreload" href="{start}{path}"{priority}>\n'
+    return made
 
 
 @lru_cache(maxsize=4)

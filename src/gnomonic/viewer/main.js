@@ -1,7 +1,7 @@
 /** The page: finds out where its map comes from, and shows it. */
 
-import { askKey } from "./panels/key.js";
 import { el, fill } from "./dom.js";
+import { openMap } from "./data/open_map.js";
 import { httpTransport } from "./data/transport.js";
 import { createServerSource } from "./data/server_source.js";
 
@@ -11,15 +11,14 @@ async function start() {
   const reach = { told: (/** @type {boolean} */ _) => {} };
   try {
     // The map is asked for while the modules that draw it are still on their way.
-    const opening = sourceOf(told, root, (reached) => reach.told(reached));
-    const first = opening.then((source) => Promise.all([source.manifest(), source.view()]));
-    first.catch(() => {}); // told of by mount, which comes later
+    const opening = sourceOf(told, root, (reached) => reach.told(reached)).then((source) => openMap(source));
+    opening.catch(() => undefined); // Told of by mount, which comes later.
     const { mount } = await import("./app.js");
-    const open = async (/** @type {{onReach: (reached: boolean) => void}} */ { onReach }) => {
+    const open = (/** @type {(reached: boolean) => void} */ onReach) => {
       reach.told = onReach;
       return opening;
     };
-    await mount(root, open, { link: true, first });
+    await mount(root, open, { own: true });
   } catch (error) {
     fill(root, failure(error instanceof Error ? error.message : String(error)));
   }
@@ -36,7 +35,8 @@ async function sourceOf(told, root, onReach) {
     const { createStaticSource } = await import("./data/static_source.js");
     return createStaticSource(told.slice("static:".length), { onReach });
   }
-  return createServerSource(httpTransport(told, { askKey: (why) => askKey(root, why), onReach }));
+  const askKey = async (/** @type {string} */ why) => (await import("./panels/key.js")).askKey(root, why);
+  return createServerSource(httpTransport(told, { askKey, onReach }));
 }
 
 /** @param {string} message */

@@ -166,6 +166,7 @@
  * @property {boolean} busy
  *
  * @typedef {object} Renderer
+ * @property {Promise<void>} begun  Fulfilled once there is something on the screen.
  * @property {HTMLElement} element  Holds the canvases; pointer events arrive here.
  * @property {(position: number) => [number, number] | null} placeOf  Plane coordinates of a loaded point.
  * @property {(x: number, y: number) => [number, number]} toScreen  Plane to CSS pixels of the element.

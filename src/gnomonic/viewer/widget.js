@@ -25,8 +25,7 @@
  */
 
 const SILENT_MS = 8000;
-/** The last comes when app.js asks for it, by when the blobs' addresses are given back. */
-const ENTRIES = ["app.js", "data/server_source.js", "bits.js", "interface.js"];
+const ENTRIES = ["app.js", "data/server_source.js", "data/open_map.js", "bits.js"];
 
 /**
  * Show the map in a cell; anywidget calls it.
@@ -66,17 +65,14 @@ async function open(model, frame, root, signal) {
   const style = document.createElement("style");
   style.textContent = files.styles.join("\n");
   frame.prepend(style);
-  const [{ mount }, { createServerSource }, { Bits }] = await Promise.all(link(files.modules));
+  const [{ mount }, { createServerSource }, { openMap }, { Bits }] = await Promise.all(link(files.modules, signal));
   if (signal.aborted) return;
   root.textContent = "";
-  const app = await mount(
-    root,
-    async (/** @type {{onReach: (reached: boolean) => void}} */ { onReach }) => {
-      reach.told = onReach;
-      return createServerSource(messageTransport(messages));
-    },
-    { link: false, signal },
-  );
+  const told = (/** @type {(reached: boolean) => void} */ onReach, /** @type {AbortSignal} */ ended) => {
+    reach.told = onReach;
+    return openMap(createServerSource(messageTransport(messages)), ended);
+  };
+  const app = await mount(root, told, { signal });
   const light = document.body.dataset.jpThemeLight;
   if (light !== undefined) app.store.set({ theme: light === "true" ? "light" : "dark" });
   shareSelection(model, app, Bits, signal);
@@ -159,12 +155,13 @@ function messageTransport(messages) {
 }
 
 /**
- * Load modules that have no address, from blobs that name each other.
+ * Load modules that have no address, from blobs that name each other; some are imported only when they are needed.
  *
  * @param {Module[]} modules  Each after those it imports.
+ * @param {AbortSignal} signal  When the blobs' addresses are given back.
  * @returns {Promise<any>[]}  Those of ENTRIES.
  */
-function link(modules) {
+function link(modules, signal) {
   /** @type {Map<string, string>} */
   const addresses = new Map();
   for (const { path, text, imports } of modules) {
@@ -175,9 +172,8 @@ function link(modules) {
     const blob = new Blob([linked, `\n//# sourceURL=gnomonic/${path}\n`], { type: "text/javascript" });
     addresses.set(path, URL.createObjectURL(blob));
   }
-  const loaded = ENTRIES.map((path) => import(/** @type {string} */ (addresses.get(path))));
-  Promise.allSettled(loaded).then(() => addresses.forEach((address) => URL.revokeObjectURL(address)));
-  return loaded;
+  signal.addEventListener("abort", () => addresses.forEach((address) => URL.revokeObjectURL(address)));
+  return ENTRIES.map((path) => import(/** @type {string} */ (addresses.get(path))));
 }
 
 /**

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from fastapi import Response
-from fastapi.responses import FileResponse
 
 from gnomonic.atlas.atlas_map import AtlasMap
 from gnomonic.atlas.map_folder import current_map, set_current
@@ -228,9 +227,7 @@ def file(desk: Desk, call: Call) -> Response:
     headers = {"cache-control": cache, "x-gnomonic-map": found.id, "etag": f'"{found.id}"'}
     if (same := unchanged(call, headers)) is not None:
         return same
-    if kind == "application/json":
-        return data(path.read_bytes(), kind, headers)
-    return FileResponse(path, media_type=kind, headers=headers)
+    return data(path.read_bytes(), kind, headers)
 
 
 def unchanged(call: Call, headers: Mapping[str, str]) -> Response | None:

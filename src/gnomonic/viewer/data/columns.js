@@ -1,8 +1,6 @@
 /** Values of columns, of one tile or of the whole map: each fetched once, tried again when it fails, kept while there
  * is room. */
 
-import { ARRAYS } from "./arrays.js";
-
 /** @typedef {import("../types.js").ColumnInfo} ColumnInfo */
 /** @typedef {import("../types.js").Dictionary} Dictionary */
 /** @typedef {import("../types.js").Manifest} Manifest */
@@ -11,6 +9,19 @@ import { ARRAYS } from "./arrays.js";
 /** @typedef {import("../types.js").Values} Values */
 /** @typedef {{promise: Promise<Values>, values: Values | null}} Kept */
 
+/** Arrays by the names that the map's files use for the types of their numbers; all little-endian. */
+export const ARRAYS = {
+  u8: Uint8Array,
+  i8: Int8Array,
+  u16: Uint16Array,
+  u32: Uint32Array,
+  i32: Int32Array,
+  f32: Float32Array,
+  f64: Float64Array,
+};
+
+/** The column that a map is coloured by when nothing is said. */
+export const USUAL_COLUMN = "_topic_depth_1";
 const TRIES = 3;
 const PARALLEL = 6;
 const PATIENCE_MS = 30_000;

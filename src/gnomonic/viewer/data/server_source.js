@@ -1,9 +1,8 @@
 /** A map that a server tells of. */
 
 import { Bits } from "../bits.js";
-import { ARRAYS } from "./arrays.js";
-import { ask, askJson, checkLength, once } from "./requests.js";
-import { SourceError } from "./transport.js";
+import { ARRAYS } from "./columns.js";
+import { SourceError, ask, askJson, checkLength, once, parsed } from "./transport.js";
 
 /**
  * @typedef {import("../types.js").Source} Source
@@ -11,10 +10,10 @@ import { SourceError } from "./transport.js";
  * @typedef {import("../types.js").Dictionary} Dictionary
  * @typedef {import("../types.js").Manifest} Manifest
  * @typedef {import("../types.js").Tile} Tile
- * @typedef {import("./requests.js").Options} Options
+ * @typedef {import("./transport.js").Options} Options
  * @typedef {import("./transport.js").Transport} Transport
  * @typedef {{json: (method: string, path: string, options?: Options) => Promise<any>,
- *   bytes: (method: string, path: string, options?: Options) => Promise<import("./requests.js").Received>,
+ *   bytes: (method: string, path: string, options?: Options) => Promise<import("./transport.js").Received>,
  *   manifest: () => Promise<Manifest>, mapId: () => string | null}} Server
  */
 
@@ -26,6 +25,7 @@ const MIME = {
   ids: "text/plain",
 };
 const TAGS = "/../../tags";
+const COLUMNS = "/files/columns.json";
 
 /**
  * @param {Transport} transport
@@ -52,9 +52,10 @@ function pinned(transport) {
     if (told && /^[\w-]{1,64}$/.test(told)) id = told;
     return checkedManifest(bytes);
   });
-  // The page asks for manifest and view at once, and the view alone may do without the other.
+  // These are asked for together with the manifest, and tell themselves which map they are of.
+  const early = new Set(["/view", COLUMNS]);
   const ready = async (/** @type {string} */ path) => {
-    if (path !== "/view") await manifest();
+    if (!early.has(path)) await manifest();
     return path === TAGS || id === null ? path : `/../${id}${path}`;
   };
   return {
@@ -93,7 +94,12 @@ function fileParts(server) {
       // Another map became the current one between the two answers.
       return id === null || told.map.id === id ? told : server.json("GET", "/view");
     },
-    columns: once(async () => (await server.json("GET", "/files/columns.json")).columns),
+    columns: once(async () => {
+      const { bytes, header } = await server.bytes("GET", COLUMNS);
+      await server.manifest();
+      const same = server.mapId() === header("x-gnomonic-map");
+      return (same ? parsed(bytes, COLUMNS) : await server.json("GET", COLUMNS)).columns;
+    }),
     topics: once(async () => (await server.json("GET", "/topics")).topics),
     labels: once(async () => (await server.json("GET", "/labels")).labels),
     /** @type {Source["tile"]} */

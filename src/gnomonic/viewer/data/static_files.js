@@ -1,6 +1,6 @@
 /** Files of a static export: fetched, unzipped and taken apart; kept while there is room. docs/reference/formats.md */
 
-import { ARRAYS } from "./arrays.js";
+import { ARRAYS } from "./columns.js";
 import { SourceError } from "./transport.js";
 
 /**

@@ -1,9 +1,7 @@
 /** A map in a folder of plain files, as `AtlasMap.export` writes it: all that a server does but search by meaning. */
 
 import { Bits } from "../bits.js";
-import { ARRAYS } from "./arrays.js";
-import { Columns } from "./columns.js";
-import { checkLength, once } from "./requests.js";
+import { ARRAYS, Columns } from "./columns.js";
 import { StaticDuplicates } from "./static_duplicates.js";
 import { explained } from "./static_explain.js";
 import { StaticFiles } from "./static_files.js";
@@ -12,7 +10,7 @@ import { countsOf, passing, pointsOf } from "./static_sets.js";
 import { StaticSketch, best, heatOf } from "./static_sketch.js";
 import { StaticTags } from "./static_tags.js";
 import { findWords } from "./static_words.js";
-import { SourceError } from "./transport.js";
+import { SourceError, checkLength, once } from "./transport.js";
 
 /**
  * @typedef {import("../types.js").Conditions} Conditions

@@ -8,7 +8,7 @@ const SLOW_MS = 55;
 const PLENTY = 250_000;
 
 export class Budget {
-  points = 100_000;
+  points = 25_000;
   /** Milliseconds of the frames of late. */
   frameMs = 0;
   /** @type {WebGLSync | null} */

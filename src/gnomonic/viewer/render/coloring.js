@@ -1,5 +1,6 @@
 /** By what points are coloured and sized at the moment, and with which colours. */
 
+import { USUAL_COLUMN } from "../data/columns.js";
 import { BOOLS, THEMES, categoryColor, cssOf, heatColor, rampColor } from "./palette.js";
 import { NONE, categoryCodes, numberCodes, scaleOf } from "./scales.js";
 
@@ -20,8 +21,6 @@ import { NONE, categoryCodes, numberCodes, scaleOf } from "./scales.js";
  * @property {Scale | null} scale
  */
 
-/** The column that a map is coloured by when nothing is said. */
-const USUAL_COLUMN = "_topic_depth_1";
 const NUMBERS = new Set(["number", "integer", "date"]);
 const LEGEND_MOST = 1000;
 const STOPS = 64;

@@ -1,6 +1,6 @@
 /** Puts the picture together: background, density, points, contour lines. */
 
-import { COVER, bind, drawInto, link } from "./gl.js";
+import { COVER, Program, bind, drawInto } from "./gl.js";
 
 /** @typedef {import("./gl.js").Target} Target */
 /** @typedef {import("./palette.js").Rgb} Rgb */
@@ -129,7 +129,7 @@ function toneTable() {
 }
 
 export class Composite {
-  /** @type {Map<string, import("./gl.js").Program>} */
+  /** @type {Map<string, Program>} */
   #programs = new Map();
 
   /** @param {WebGL2RenderingContext} gl */
@@ -142,6 +142,7 @@ export class Composite {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, 256, 1, gl.RGBA, gl.UNSIGNED_BYTE, toneTable());
+    this.#program(false, false).start();
   }
 
   /**
@@ -151,10 +152,9 @@ export class Composite {
   draw(target, picture) {
     const { gl } = this;
     const { density, background, points } = picture;
-    const { at, program } = this.#program(points.format === "rgba16f", density !== null);
-    drawInto(gl, target);
+        drawInto(gl, target);
     gl.disable(gl.BLEND);
-    gl.useProgram(program);
+    const at = this.#program(points.format === "rgba16f", density !== null).use();
     gl.bindVertexArray(this.empty);
     bind(gl, 2, this.tones);
     if (density) {
@@ -183,7 +183,7 @@ export class Composite {
     if (!made) {
       const parts = `${density ? DENSITY : ""}${TONE}`;
       const flags = `${fine ? "#define FINE\n" : ""}${density ? "#define DENSITY\n" : ""}`;
-      made = link(this.gl, COVER, flags + MAIN.replace("//parts", parts));
+      made = new Program(this.gl, COVER, flags + MAIN.replace("//parts", parts));
       this.#programs.set(key, made);
     }
     return made;
@@ -192,7 +192,7 @@ export class Composite {
 
 /**
  * @param {WebGL2RenderingContext} gl
- * @param {import("./gl.js").Program["at"]} at
+ * @param {import("./gl.js").Uniforms} at
  * @param {Target} density
  * @param {Picture} picture
  */

@@ -1,6 +1,6 @@
 /** How dense points lie: counted into a float texture of a lower resolution, then blurred. */
 
-import { COVER, bind, drawInto, freeTarget, link, targetOf } from "./gl.js";
+import { COVER, Program, bind, drawInto, freeTarget, targetOf } from "./gl.js";
 import { drawStretch, squareOf } from "./points.js";
 
 /** @typedef {import("./camera.js").View} View */
@@ -72,8 +72,8 @@ export class DensityPainter {
     this.able = halves !== null;
     /** @type {"r32f" | "r16f"} */
     this.format = floats && gl.getExtension("EXT_float_blend") ? "r32f" : "r16f";
-    this.count = link(gl, COUNT_VERTEX, COUNT_FRAGMENT);
-    this.blur = link(gl, COVER, BLUR_FRAGMENT);
+    this.count = new Program(gl, COUNT_VERTEX, COUNT_FRAGMENT);
+    this.blur = new Program(gl, COVER, BLUR_FRAGMENT);
   }
 
   /**
@@ -106,7 +106,7 @@ export class DensityPainter {
   resume() {
     const { gl } = this;
     drawInto(gl, this.#counts);
-    gl.useProgram(this.count.program);
+    this.at = this.count.use();
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE);
   }
@@ -117,11 +117,12 @@ export class DensityPainter {
    * @param {number[]} weights
    */
   draw(paint, stretch, weights) {
-    const { gl, count } = this;
-    gl.uniform4f(count.at.uSquare, ...squareOf(paint.node, /** @type {View} */ (this.view)));
+    const { gl } = this;
+    const at = /** @type {import("./gl.js").Uniforms} */ (this.at);
+    gl.uniform4f(at.uSquare, ...squareOf(paint.node, /** @type {View} */ (this.view)));
     // In points a CSS pixel, so that half floats have room for a map of millions.
     const [a, b, c, d] = weights.map((weight) => weight / this.step ** 2);
-    gl.uniform4f(count.at.uWeights, a, b, c, d);
+    gl.uniform4f(at.uWeights, a, b, c, d);
     drawStretch(gl, paint, stretch);
   }
 
@@ -135,16 +136,16 @@ export class DensityPainter {
       this.blurred = targetOf(gl, counts.width, counts.height, "r16f");
     }
     gl.disable(gl.BLEND);
-    gl.useProgram(this.blur.program);
-    gl.uniform1i(this.blur.at.uFrom, 0);
-    gl.uniform1fv(this.blur.at.uBell, bell());
+    const at = this.blur.use();
+    gl.uniform1i(at.uFrom, 0);
+    gl.uniform1fv(at.uBell, bell());
     drawInto(gl, between);
     bind(gl, 0, counts.texture);
-    gl.uniform2f(this.blur.at.uStep, 1 / counts.width, 0);
+    gl.uniform2f(at.uStep, 1 / counts.width, 0);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     drawInto(gl, this.blurred);
     bind(gl, 0, between.texture);
-    gl.uniform2f(this.blur.at.uStep, 0, 1 / counts.height);
+    gl.uniform2f(at.uStep, 0, 1 / counts.height);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     /** The view that is shown. */
     this.shownView = this.view;

@@ -38,8 +38,12 @@ export class Frames {
   #marks = true;
   #asked = 0;
   #shownAt = 0;
-  /** The whole map in small has been shown. */
+  /** Something is on the screen: the whole map in small, where it can be had. */
   #begun = false;
+  /** @type {() => void} */
+  #tellBegun = () => undefined;
+  /** Fulfilled once something is on the screen. @type {Promise<void>} */
+  begun = new Promise((resolve) => (this.#tellBegun = resolve));
   #tableOf = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -107,17 +111,34 @@ export class Frames {
     this.camera.step(now);
     if (!this.camera.sized || !this.camera.view.width) return;
     const began = performance.now();
-    const drawn = this.#draw(stage, began);
+    const drawn = this.#waits(began) ? 0 : this.#draw(stage, began);
     if (this.#marks) {
       this.#marks = false;
       this.after();
     }
     if (drawn > 0) {
       this.budget.submitted(gl, began, drawn, () => {
+        if (!this.#begun) this.#begin();
         const pending = this.#urgent || this.#news || this.#rough || this.#marks || stage.plan !== null;
         if (pending || this.camera.gliding) this.#ask();
       });
     }
+  }
+
+  /**
+   * Whether there is nothing to show yet: a picture without points would only hold up the one with them.
+   *
+   * @param {number} now
+   */
+  #waits(now) {
+    const { root } = this.tree;
+    if (this.#begun || !root?.tile.count || root.failed) return false;
+    this.scene.ask(root);
+    if (!root.xy) return true;
+    const left = this.scene.patience(root, now);
+    clearTimeout(this.#timer);
+    if (left > 0) this.#timer = setTimeout(() => this.#ask(), left);
+    return left > 0;
   }
 
   /**
@@ -169,16 +190,20 @@ export class Frames {
     stage.present(null, theme(), this.state());
     this.#shownAt = performance.now();
     this.#marks = true;
-    const { root } = this.tree;
-    if (this.#begun || !root?.xy || !this.scene.colored(root, this.#shownAt)) return;
+    canvas.style.visibility = "";
+  }
+
+  /** What the rest of the picture needs would only have held up its beginning. */
+  #begin() {
     this.#begun = true;
     this.#follow();
+    this.#tellBegun();
   }
 
   /** Load the tiles of the view. */
   #follow() {
     this.#wanted = this.tree.wanted(this.camera.view);
-    // Finer tiles would only delay the first picture, which needs the root alone.
+    // The first picture needs the root alone.
     this.stream.want(this.#begun ? this.#wanted : this.#wanted.filter((node) => node === this.tree.root));
   }
 
@@ -197,7 +222,7 @@ export class Frames {
       // Coarse before fine; but a tile that cannot be had does not hide all that is beneath it.
       if (!node.xy || (above?.tile.count && !above.failed && !there.has(above))) continue;
       scene.ask(node);
-      if (scene.colored(node, now)) there.add(node);
+      if (scene.patience(node, now) <= 0) there.add(node);
       else waiting = true;
     }
     if (waiting) setTimeout(() => this.news(), 100);

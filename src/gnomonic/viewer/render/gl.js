@@ -2,7 +2,7 @@
 
 /** @typedef {{framebuffer: WebGLFramebuffer, texture: WebGLTexture, width: number, height: number,
  *   format: string}} Target */
-/** @typedef {{program: WebGLProgram, at: Record<string, WebGLUniformLocation | null>}} Program */
+/** @typedef {Record<string, WebGLUniformLocation | null>} Uniforms */
 
 /** This browser has no WebGL2, or not for this page. */
 export class NoWebGL extends Error {
@@ -31,38 +31,63 @@ export function contextOf(canvas) {
   return gl;
 }
 
-/**
- * @param {WebGL2RenderingContext} gl
- * @param {string} vertex
- * @param {string} fragment
- * @returns {Program}
- */
-export function link(gl, vertex, fragment) {
-  const program = gl.createProgram();
-  for (const [kind, source] of /** @type {[number, string][]} */ ([
-    [gl.VERTEX_SHADER, vertex],
-    [gl.FRAGMENT_SHADER, fragment],
-  ])) {
-    const shader = gl.createShader(kind);
-    if (!shader) throw new Error("The graphics context is lost.");
-    gl.shaderSource(shader, `#version 300 es\nprecision highp float;\nprecision highp int;\n${source}`);
-    gl.compileShader(shader);
-    gl.attachShader(program, shader);
-    gl.deleteShader(shader);
+/** A program: compiled once it is asked to be, beside everything else, and waited for when it is first used. */
+export class Program {
+  /** @type {WebGLProgram | null} */
+  #program = null;
+  /** @type {Uniforms | null} */
+  #at = null;
+
+  /**
+   * @param {WebGL2RenderingContext} gl
+   * @param {string} vertex
+   * @param {string} fragment
+   */
+  constructor(gl, vertex, fragment) {
+    this.gl = gl;
+    this.sources = [vertex, fragment];
   }
-  gl.linkProgram(program);
-  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-    const logs = (gl.getAttachedShaders(program) ?? []).map((shader) => gl.getShaderInfoLog(shader));
-    throw new Error(`A shader does not compile: ${gl.getProgramInfoLog(program)} ${logs.join(" ")}`);
+
+  /** Begin to compile it. */
+  start() {
+    const { gl } = this;
+    const program = (this.#program = gl.createProgram());
+    [gl.VERTEX_SHADER, gl.FRAGMENT_SHADER].forEach((kind, i) => {
+      const shader = gl.createShader(kind);
+      if (!shader) throw new Error("The graphics context is lost.");
+      gl.shaderSource(shader, `#version 300 es\nprecision highp float;\nprecision highp int;\n${this.sources[i]}`);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+      gl.deleteShader(shader);
+    });
+    gl.linkProgram(program);
+    return program;
   }
-  /** @type {Program["at"]} */
-  const at = {};
-  const count = gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS) ?? 0;
-  for (let i = 0; i < count; i++) {
-    const name = gl.getActiveUniform(program, i)?.name;
-    if (name) at[name.replace("[0]", "")] = gl.getUniformLocation(program, name);
+
+  /** Draw with it from here on; where its uniforms are. */
+  use() {
+    const program = this.#program ?? this.start();
+    this.#at ??= this.#uniforms(program);
+    this.gl.useProgram(program);
+    return this.#at;
   }
-  return { program, at };
+
+  /** @param {WebGLProgram} program */
+  #uniforms(program) {
+    const { gl } = this;
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+      const logs = (gl.getAttachedShaders(program) ?? []).map((shader) => gl.getShaderInfoLog(shader));
+      throw new Error(`A shader does not compile: ${gl.getProgramInfoLog(program)} ${logs.join(" ")}`);
+    }
+    /** @type {Uniforms} */
+    const at = {};
+    const count = gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS) ?? 0;
+    for (let i = 0; i < count; i++) {
+      const name = gl.getActiveUniform(program, i)?.name;
+      if (name) at[name.replace("[0]", "")] = gl.getUniformLocation(program, name);
+    }
+    return at;
+  }
 }
 
 /** A shader for a triangle that covers everything: no buffers, `vAt` from 0 to 1. */

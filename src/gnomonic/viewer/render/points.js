@@ -1,9 +1,9 @@
 /** Points of tiles on the GPU: their positions as they came, a colour code, a size, and an order by group. */
 
-import { bind, link } from "./gl.js";
+import { Program, bind } from "./gl.js";
 
 /** @typedef {import("./camera.js").View} View */
-/** @typedef {import("./gl.js").Program} Program */
+/** @typedef {import("./gl.js").Uniforms} Uniforms */
 /** @typedef {import("./states.js").Parts} Parts */
 /** @typedef {import("./tiles.js").TileNode} TileNode */
 /** @typedef {{version: number, array: Uint8Array | Uint16Array | null}} Codes  Null where they could not be had. */
@@ -84,7 +84,8 @@ export class PointPainter {
   /** @param {WebGL2RenderingContext} gl */
   constructor(gl) {
     this.gl = gl;
-    this.program = link(gl, VERTEX, FRAGMENT);
+    this.program = new Program(gl, VERTEX, FRAGMENT);
+    this.program.start();
     this.colors = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D, this.colors);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, 256, 256);
@@ -106,13 +107,13 @@ export class PointPainter {
    * @param {{background: [number, number, number], sized: boolean}} look
    */
   begin(view, { background, sized }) {
-    const { gl, program } = this;
+    const { gl } = this;
+    const at = (this.at = this.program.use());
     this.view = view;
     this.sized = sized;
-    gl.useProgram(program.program);
     bind(gl, 0, this.colors);
-    gl.uniform1i(program.at.uColors, 0);
-    gl.uniform3f(program.at.uBackground, background[0] / 255, background[1] / 255, background[2] / 255);
+    gl.uniform1i(at.uColors, 0);
+    gl.uniform3f(at.uBackground, background[0] / 255, background[1] / 255, background[2] / 255);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
@@ -124,14 +125,15 @@ export class PointPainter {
    * @param {number[]} weights  How many points each of a quarter stands for.
    */
   draw(paint, stretch, look, weights) {
-    const { gl, program } = this;
+    const { gl } = this;
+    const at = /** @type {Uniforms} */ (this.at);
     const view = /** @type {View} */ (this.view);
-    gl.uniform4f(program.at.uSquare, ...squareOf(paint.node, view));
-    gl.uniform4f(program.at.uWeights, weights[0], weights[1], weights[2], weights[3]);
-    gl.uniform4f(program.at.uTint, ...look.tint);
-    gl.uniform1f(program.at.uRadius, look.radius * view.ratio);
-    gl.uniform1f(program.at.uAlpha, look.alpha);
-    gl.uniform1f(program.at.uSized, this.sized && paint.sizes?.array ? 1 : 0);
+    gl.uniform4f(at.uSquare, ...squareOf(paint.node, view));
+    gl.uniform4f(at.uWeights, weights[0], weights[1], weights[2], weights[3]);
+    gl.uniform4f(at.uTint, ...look.tint);
+    gl.uniform1f(at.uRadius, look.radius * view.ratio);
+    gl.uniform1f(at.uAlpha, look.alpha);
+    gl.uniform1f(at.uSized, this.sized && paint.sizes?.array ? 1 : 0);
     drawStretch(gl, paint, stretch);
   }
 }

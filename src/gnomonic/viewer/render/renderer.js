@@ -1,23 +1,20 @@
 /** The map on screen: points of tiles drawn with WebGL2, moved by hand, marked where the page speaks of them. */
 
-import { Columns } from "../data/columns.js";
 import { debounced, el } from "../dom.js";
 import { Camera } from "./camera.js";
 import { channelOf, coloringOf, legendOf } from "./coloring.js";
 import { Frames } from "./frames.js";
 import { listen } from "./gestures.js";
 import { NoWebGL, contextOf } from "./gl.js";
-import { drawMarks } from "./lines.js";
 import { cssOf, THEMES } from "./palette.js";
-import { nearest } from "./picking.js";
+import { nearest } from "./passes.js";
 import { Scene } from "./scene.js";
-import { takeSnapshot } from "./snapshot.js";
 import { pointLook } from "./spread.js";
-import { APART, Thumbnails } from "./thumbnails.js";
 import { TileStream, TileTree, pointOf } from "./tiles.js";
 
 export { NoWebGL };
 
+/** @typedef {import("../data/columns.js").Columns} Columns */
 /** @typedef {import("../types.js").Camera} Place */
 /** @typedef {import("../types.js").Manifest} Manifest */
 /** @typedef {import("../types.js").Renderer} Renderer */
@@ -31,10 +28,12 @@ export { NoWebGL };
  * @property {AbortSignal} signal
  * @property {(text: string, kind?: "info" | "error") => void} say
  * @property {boolean} [images]  The map has thumbnails.
- * @property {Columns} [columns]  Shared with others who read columns.
+ * @property {Columns} columns
  */
 
 const MOST_PLACES = 5000;
+/** CSS pixels between points, mostly, from which there are thumbnails. */
+const APART = 16;
 
 /**
  * Make the map.
@@ -66,6 +65,8 @@ class MapRenderer {
   /** @type {Set<number>} */
   #looking = new Set();
   #ended = new AbortController();
+  /** @type {typeof import("./lines.js").drawMarks | null} */
+  #drawMarks = null;
   /** @type {{key: string, told: ReturnType<typeof coloringOf>}} */
   #coloring = { key: "", told: coloringOf(channelOf(), "light") };
   #dark = matchMedia("(prefers-color-scheme: dark)");
@@ -76,6 +77,8 @@ class MapRenderer {
     this.signal = this.#ended.signal;
     signal.addEventListener("abort", () => this.destroy(), { signal: this.signal });
     this.canvas = layer();
+    // An empty one would be black.
+    this.canvas.style.visibility = "hidden";
     this.above = layer();
     this.above.style.pointerEvents = "none";
     this.context = this.above.getContext("2d");
@@ -84,10 +87,9 @@ class MapRenderer {
     Object.assign(this.element.style, { touchAction: "none", overflow: "hidden" });
     const gl = contextOf(this.canvas);
     this.tree = new TileTree(manifest);
-    this.columns = columns ?? new Columns(source, manifest, { signal: this.signal });
     this.camera = new Camera(manifest.extent, this.tree.deepest, () => this.#moved());
     this.scene = new Scene({
-      tree: this.tree, columns: this.columns, signal: this.signal, say,
+      tree: this.tree, columns, signal: this.signal, say,
       changed: () => this.frames?.news(),
       recolored: () => this.#recolored(),
     });
@@ -97,7 +99,8 @@ class MapRenderer {
       came: () => this.frames?.news(),
       dropped: (node) => this.#dropped(node),
     });
-    this.thumbnails = images ? new Thumbnails(source, this.signal, () => this.frames.marks()) : null;
+    /** @type {import("./thumbnails.js").Thumbnails | null} */
+    this.thumbnails = null;
     // Asked for before anything else: it is the whole map in small.
     if (this.tree.root?.tile.count) void this.stream.need(this.tree.root);
     this.frames = new Frames({
@@ -105,6 +108,27 @@ class MapRenderer {
       state: () => this.store.state, theme: () => this.theme, after: () => this.#drawAbove(),
     });
     this.#follow();
+    this.#loadRest(source, images).catch(() => {
+      if (!this.signal.aborted) say("Part of the page could not be loaded; marks on the map are missing.", "error");
+    });
+  }
+
+  /**
+   * What lies above the points may come after them.
+   *
+   * @param {Source} source
+   * @param {boolean} images
+   */
+  async #loadRest(source, images) {
+    await this.begun;
+    const [{ drawMarks }, made] = await Promise.all([
+      import("./lines.js"),
+      images ? import("./thumbnails.js") : null,
+    ]);
+    if (this.signal.aborted) return;
+    this.#drawMarks = drawMarks;
+    if (made) this.thumbnails = new made.Thumbnails(source, this.signal, () => this.frames.marks());
+    this.frames.marks();
   }
 
   /** Listen to the page, the store and the GPU. */
@@ -200,7 +224,7 @@ class MapRenderer {
         const fading = thumbnails.draw(context, { camera, plan, spacing: look.spacing, frame });
         if (fading) setTimeout(() => this.frames.marks(), 16);
       }
-      drawMarks(context, {
+      this.#drawMarks?.(context, {
         camera, state, theme: this.theme, radius: look.radius * state.pointSize,
         placeOf: (position) => this.#find(position),
       });
@@ -216,6 +240,10 @@ class MapRenderer {
       this.locate([position]).then(() => this.frames.marks(), () => undefined);
     }
     return place;
+  }
+
+  get begun() {
+    return this.frames.begun;
   }
 
   get theme() {
@@ -292,7 +320,8 @@ class MapRenderer {
   }
 
   /** @param {{scale?: number}} [options] */
-  snapshot({ scale = this.camera.view.ratio } = {}) {
+  async snapshot({ scale = this.camera.view.ratio } = {}) {
+    const { takeSnapshot } = await import("./snapshot.js");
     return takeSnapshot(this.frames, scale);
   }
 

@@ -137,15 +137,15 @@ export class Scene {
   }
 
   /**
-   * Whether a tile can be shown as it should be, or has waited long enough.
+   * Milliseconds that a tile that is there may still wait for its colours; 0 and less where it is to be shown.
    *
    * @param {TileNode} node
    * @param {number} now
    */
-  colored(node, now) {
+  patience(node, now) {
     const codes = this.paints.get(node)?.codes;
     const known = this.color.column === null ? this.#known : codes?.version === this.color.version;
-    return known || now - node.since > (node.parent ? COLORLESS_MS : FIRST_MS);
+    return known ? 0 : node.since + (node.parent ? COLORLESS_MS : FIRST_MS) - now;
   }
 
   /** See to a tile's colours and sizes. @param {TileNode} node */

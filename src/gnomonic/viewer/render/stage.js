@@ -2,7 +2,7 @@
 
 import { Composite } from "./composite.js";
 import { DensityPainter } from "./density.js";
-import { bind, drawInto, freeTarget, link, targetOf } from "./gl.js";
+import { Program, bind, drawInto, freeTarget, targetOf } from "./gl.js";
 import { THEMES } from "./palette.js";
 import { PointPainter, freePaint } from "./points.js";
 import { FADED } from "./states.js";
@@ -59,7 +59,7 @@ export class Stage {
     this.points = new PointPainter(gl);
     this.density = new DensityPainter(gl);
     this.composite = new Composite(gl);
-    this.sliding = link(gl, SLIDE_VERTEX, SLIDE_FRAGMENT);
+    this.sliding = new Program(gl, SLIDE_VERTEX, SLIDE_FRAGMENT);
   }
 
   get done() {
@@ -164,12 +164,12 @@ export class Stage {
     const place = plan && this.#placeIn(plan.view);
     if (!place || !this.#whole) return;
     drawInto(gl, this.#back);
-    gl.useProgram(this.sliding.program);
+    const at = this.sliding.use();
     gl.bindVertexArray(this.composite.empty);
     gl.disable(gl.BLEND);
     bind(gl, 0, this.#whole.target.texture);
-    gl.uniform1i(this.sliding.at.uPicture, 0);
-    gl.uniform4f(this.sliding.at.uPlace, ...place);
+    gl.uniform1i(at.uPicture, 0);
+    gl.uniform4f(at.uPlace, ...place);
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
   }
 

@@ -17,8 +17,6 @@ const MOST = 150;
 /** Decoded sheets take 16 MB each. */
 const SHEETS = 10;
 const FADE_MS = 220;
-/** Pixels between points, mostly, from which there are pictures. */
-export const APART = 16;
 
 export class Thumbnails {
   /** @type {Map<TileNode, {sheet: ImageBitmap | null, failed: boolean}>} The one used last at the end. */

@@ -138,7 +138,7 @@ export class TileStream {
    * @param {Source} options.source
    * @param {AbortSignal} options.signal
    * @param {(text: string, kind?: "info" | "error") => void} options.say
-   * @param {(node: TileNode) => void} options.came
+   * @param {(node: TileNode) => void} options.came  Or cannot be had.
    * @param {(node: TileNode) => void} options.dropped
    * @param {(node: TileNode) => void} options.asked  A tile is being fetched; what goes with it may be as well.
    * @param {number} [options.mostBytes]
@@ -223,6 +223,7 @@ export class TileStream {
       node.failed = true;
       if (!this.#told) this.say("Some points of the map could not be loaded.", "error");
       this.#told = true;
+      this.came(node);
       return false;
     }
   }
