@@ -160,11 +160,12 @@ def test_what_is_put_into_a_page_is_text() -> None:
     assert '"/viewer/&quot;x/' in made
 
 
-def test_what_asks_for_the_map_comes_before_what_draws_it() -> None:
-    links = re.findall(r'<link rel="modulepreload" href="viewer/([^"]+)"([^>]*)>', viewer.page().decode())
+@pytest.mark.parametrize(("source", "readers"), [("/v1/x", []), ("static:data", ["data/static_source.js"])])
+def test_what_asks_for_the_map_comes_before_what_draws_it(source: str, readers: list[str]) -> None:
+    links = re.findall(r'<link rel="modulepreload" href="viewer/([^"]+)"([^>]*)>', viewer.page(source).decode())
     first = {path for path, more in links if not more}
     later = {path for path, more in links if more == ' fetchpriority="low"'}
-    assert first | {"main.js"} == {one.path for one in viewer.modules("main.js", lazy=False)}
+    assert first | {"main.js"} == {one.path for one in viewer.modules("main.js", *readers, lazy=False)}
     assert later == {one.path for one in viewer.modules("app.js", lazy=False)} - first
     assert {"app.js", "render/points.js"} <= later
     assert not {"interface.js", "panels/key.js"} & (first | later)

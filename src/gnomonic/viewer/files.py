@@ -38,6 +38,7 @@ _ADDRESS = re.compile(r'((?:src|href)=")viewer/')
 _SCRIPT = re.compile(r'<script type="module" src="([^"]+)"')
 _PRELOAD = re.compile(r'<link rel="modulepreload" href="([^"]+)"')
 _OF_PAGES = "style/page.css"
+_READER_OF_FILES = "data/static_source.js"
 _STYLE = re.compile(r'<link rel="stylesheet" href="viewer/([^"]+)"')
 
 
@@ -102,20 +103,21 @@ def page(source: str = "", title: str = "", *, name: str = "index.html", root: s
     text = read(name).decode()
     text = _SOURCE.sub(lambda found: found[1] + html.escape(source) + found[2], text)
     text = _ADDRESS.sub(lambda found: found[1] + html.escape(root), text)
-    text = text.replace("  </head>", f"{_preloads(text, root)}  </head>", 1)
+    reader = (_READER_OF_FILES,) if source.startswith("static:") else ()
+    text = text.replace("  </head>", f"{_preloads(text, root, *reader)}  </head>", 1)
     if title:
         text = _TITLE.sub(lambda found: found[1] + html.escape(title) + found[2], text)
     return text.encode()
 
 
-def _preloads(text: str, root: str) -> str:
+def _preloads(text: str, root: str, *more: str) -> str:
     """Return links to all that a page's scripts import, so that they are fetched together and not one after another.
 
     What only later modules need gives way to what the first ones ask for: the map itself.
     """
     start = html.escape(root)
     scripts, later = ([one.removeprefix(start) for one in found.findall(text)] for found in (_SCRIPT, _PRELOAD))
-    needed = _imported(version(), *scripts)
+    needed = _imported(version(), *scripts, *more)
     paths = [path for path in dict.fromkeys([*needed, *_imported(version(), *later)]) if f'"{start}{path}"' not in text]
     made = ""
     for path in paths:

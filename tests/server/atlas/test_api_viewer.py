@@ -400,6 +400,12 @@ def test_long_texts_are_explained_a_few_at_a_time(desk: Desk, monkeypatch: pytes
     assert max(read) <= 10
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_an_export_has_columns(desk: Desk, form: str) -> None:
+    with pytest.raises(InputError, match="columns is an empty list; name one at least"):
+        ask(desk, api_search.export, {"columns": [], "format": form}, params=_MAP)
+
+
 def test_an_export_is_of_the_rows_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = _filled(tmp_path, _ROWS[:30])
     monkeypatch.setattr(api_search, "_BLOCK_ROWS", 10)

@@ -159,6 +159,8 @@ def export(desk: Desk, call: Call) -> Response:
     version = found.living.version
     rows = found.folder.rows[np.flatnonzero(found.arrays.by_row(selected(desk, found, given)))]
     columns = [found.id_field] if form == "ids" else names(given, "columns")
+    if columns == []:
+        raise InputError("columns is an empty list; name one at least, or leave it out for all")
     name = f"{found.dataset.slug}.{'txt' if form == 'ids' else form}"
     headers = {"content-disposition": f'attachment; filename="{name}"', "x-gnomonic-count": str(len(rows))}
     blocks = _blocks(found, rows, columns, version)

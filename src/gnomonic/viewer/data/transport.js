@@ -60,6 +60,8 @@ function keepKey(key) {
 export function httpTransport(base, { askKey, onReach } = {}) {
   /** @type {Promise<string | null> | null} */
   let asking = null;
+  /** Somebody was asked for a key and gave none; they are not asked by every request. */
+  let declined = false;
 
   /**
    * @param {string} method
@@ -80,11 +82,13 @@ export function httpTransport(base, { askKey, onReach } = {}) {
   /** @param {string | null} refused  The key that was sent. */
   async function newKey(refused) {
     if (keptKey() !== refused) return true;
+    if (declined) return false;
     const why = refused ? "The server refused this key." : "This server asks for an API key.";
     asking ??= askKey ? askKey(why).finally(() => (asking = null)) : Promise.resolve(null);
     const given = await asking;
     if (given) keepKey(given);
-    return given !== null;
+    declined = given === null;
+    return !declined;
   }
 
   return {
@@ -104,7 +108,10 @@ export function httpTransport(base, { askKey, onReach } = {}) {
         }
         onReach?.(true);
         const { key, answer } = reached;
-        if (answer.status === 401 && (await newKey(key))) continue;
+        if (answer.status === 401) {
+          if (await newKey(key)) continue;
+          if (askKey) throw new SourceError("The server asks for an API key. Reload the page to give one.", 401);
+        }
         const busy = answer.status === 429 || answer.status === 503;
         if (busy && attempt < TRIES) {
           await waiting(1000 * Math.min(Number(answer.headers.get("retry-after")) || 1, 10), options.signal);
