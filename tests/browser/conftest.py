@@ -72,7 +72,7 @@ def static(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     from gnomonic.atlas.dataset import Dataset
 
     root = tmp_path_factory.mktemp("host")
-    for name in ("stdlib", "pictures"):
+    for name in ("stdlib", "pictures", "many-pictures"):
         Dataset(name, root=data, create=False).get_map().export(root / "some" / "where" / name)
     handler = functools.partial(_Quiet, directory=str(root))
     host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

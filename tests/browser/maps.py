@@ -19,7 +19,7 @@ from gnomonic.cli.docstrings import read_docstrings
 from gnomonic.client.datasets import LocalDataset, LocalEncoders
 from gnomonic.client.local import APPEARANCE
 
-__all__ = ["COPIES", "LONG_TEXT", "MAPS", "ODD", "PAYLOADS", "SCRIPTS", "STDLIB_ROWS", "make"]
+__all__ = ["COPIES", "LONG_TEXT", "MAGENTA", "MAPS", "ODD", "PAYLOADS", "SCRIPTS", "STDLIB_ROWS", "make"]
 
 STDLIB_ROWS = 1500
 COPIES = 40
@@ -27,6 +27,7 @@ COPIES = 40
 ODD = 'Größe "x" <b>&amp; €'
 """A column's name that is not one of a programmer."""
 LONG_TEXT = 10_000_000
+MAGENTA = (220, 0, 220)
 _WHOLE = ("shutil", "json", "re", "random")
 """Modules of which all docstrings are taken; a sample of the others."""
 
@@ -117,6 +118,16 @@ def _pictures(root: Path) -> None:
     dataset.create_index(modality="embedding")
 
 
+def _many_pictures(root: Path) -> None:
+    """A lattice of more pictures than fit on a sheet, all alike."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (90, 60), MAGENTA).save(buffer, "PNG")
+    xy = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2).astype(np.float32)
+    dataset = Dataset("many-pictures", "A lattice", root=root)
+    dataset.add_data(pa.table({"name": [f"picture {i}" for i in range(len(xy))]}), xy, [buffer.getvalue()] * len(xy))
+    dataset.create_index(modality="embedding", topic_model=False)
+
+
 def _looks(root: Path) -> None:
     """Pictures that are mapped by their colours and edges."""
     random = np.random.default_rng(4)
@@ -196,6 +207,7 @@ def _odd_maps(root: Path) -> None:
 MAPS: dict[str, Callable[[Path], None]] = {
     "stdlib": _stdlib,
     "pictures": _pictures,
+    "many-pictures": _many_pictures,
     "looks": _looks,
     "hostile": _hostile,
     "empty": _empty,

@@ -13,8 +13,19 @@ from PIL import Image
 
 from tests.browser import pixels
 from tests.browser.driver import MapPage, until
-from tests.browser.maps import ODD
+from tests.browser.maps import MAGENTA, ODD
 from tests.server.live import LiveServer
+
+# Rows in view that nothing lies over, and where.
+_PLACES = """() => {
+  const { renderer, manifest } = mountedMap;
+  const box = renderer.element.getBoundingClientRect();
+  return Array.from({ length: manifest.count }, (_, position) => {
+    const [x, y] = renderer.toScreen(...renderer.placeOf(position));
+    return { position, x, y };
+  }).filter(({ x, y }) => x > 5 && y > 5 && x < box.width - 5 && y < box.height - 5
+    && renderer.element.contains(document.elementFromPoint(box.x + x, box.y + y)));
+}"""
 
 
 def _point(page: MapPage) -> tuple[float, float]:
@@ -183,6 +194,28 @@ def test_the_row_of_the_api_is_the_row_of_the_page(stdlib: MapPage) -> None:
     assert shown["name"] == "shutil.copytree"
     assert shown["length"].replace(",", "") == str(wanted["values"]["length"])
     assert shown["text"].split()[:8] == wanted["values"]["text"].split()[:8]
+
+
+@pytest.mark.parametrize("kind", ["server", "static"])
+def test_every_row_has_its_picture(
+    kind: str, open_page: Callable[..., MapPage], request: pytest.FixtureRequest
+) -> None:
+    """Also those that are not among the first of their tile, which its sheet has."""
+    if kind == "static":
+        page = open_page(f"{request.getfixturevalue('static')}/many-pictures/")
+    else:
+        page = open_page(f"{request.getfixturevalue('server').url}/map/local/many-pictures")
+    page.page.evaluate("() => mountedMap.renderer.fit([-1.8, -1.8, 1.8, 1.8], { animate: false })")
+    places = page.page.evaluate(_PLACES)
+    assert len(places) > 30
+    assert sum(one["position"] >= 1024 for one in places) > 5
+
+    def absent() -> list[int]:
+        shot = page.shot()
+        at = {one["position"]: shot[round(one["y"]), round(one["x"])].astype(int) for one in places}
+        return [position for position, color in at.items() if np.abs(color - MAGENTA).max() > 30]
+
+    until(lambda: not absent(), f"pictures of all rows in view, without {absent()}")
 
 
 @pytest.mark.parametrize("kind", ["server", "static"])

@@ -115,7 +115,8 @@
  * @property {(tile: Tile, signal?: AbortSignal) => Promise<Uint16Array>} tile  All x, then all y.
  * @property {(column: ColumnInfo, tile: Tile, signal?: AbortSignal) => Promise<Values>} columnTile
  * @property {(column: ColumnInfo) => Promise<Dictionary>} dictionary
- * @property {(tile: Tile, signal?: AbortSignal) => Promise<ImageBitmap | null>} thumbs
+ * @property {(tile: Tile, signal?: AbortSignal) => Promise<ImageBitmap | null>} thumbs  Of a tile's first 1,024 rows.
+ * @property {(position: number, signal?: AbortSignal) => Promise<ImageBitmap | null>} thumb  Of one, 64 × 64 pixels.
  * @property {(position: number) => Promise<Blob | null>} image
  * @property {(positions: number[], options?: {columns?: string[] | null, longest?: number, signal?: AbortSignal})
  *   => Promise<(Row | null)[]>} rows

@@ -147,6 +147,37 @@ test("deleted rows are in no group that is drawn", () => {
   assert.deepEqual(starts, [0, 1, 2, 2, 2]);
 });
 
+test("pictures that are on no sheet are asked for alone, once, and drawn when they come", async () => {
+  const count = 1200;
+  const asked = [];
+  const [own, sheet] = [{ close() {} }, { close() {} }];
+  const source = { thumbs: async () => sheet, thumb: async (at) => (asked.push(at), at % 2 ? own : null) };
+  let came = 0;
+  const ended = new AbortController();
+  const thumbs = new Thumbnails(source, ended.signal, () => (came += 1));
+  const tile = { offset: 5000, count, z: 0, x: 0, y: 0 };
+  const node = { tile, xy: new Uint16Array(2 * count), left: 100, lower: 100, side: 65535 };
+  // All on the sheet lie far away; two of the others lie in sight.
+  node.xy.fill(65000);
+  for (const [i, x] of [[1100, 50], [1101, 400]]) [node.xy[i], node.xy[count + i]] = [x, 60];
+  const drawn = [{ node, groups: null, index: null, spans: [[0, count]] }];
+  const camera = { view: { width: 1000, height: 1000 }, toScreen: (x, y) => [x, y] };
+  const seen = [];
+  const context = { drawImage: (picture) => seen.push(picture), strokeRect() {} };
+  const draw = () => thumbs.draw(context, { camera, plan: { drawn }, spacing: 64, frame: "" });
+  draw();
+  assert.deepEqual(asked, [], "the view may still move");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert.deepEqual(asked, [6100, 6101]);
+  assert.ok(came > 0);
+  draw();
+  draw();
+  assert.deepEqual(seen, [own, own]);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert.deepEqual(asked, [6100, 6101]);
+  ended.abort();
+});
+
 test("no more sheets are asked for than are kept", async () => {
   let asked = 0;
   const close = () => {};
@@ -156,7 +187,7 @@ test("no more sheets are asked for than are kept", async () => {
     tile: { offset: at, count: 1, z: 3, x: at, y: 0 }, xy: Uint16Array.of(0, 0), left: 90 * (at % 8), lower: 90 * (at >> 3),
     side: 1,
   });
-  const drawn = Array.from({ length: 30 }, (_, at) => ({ node: node(at), groups: null }));
+  const drawn = Array.from({ length: 30 }, (_, at) => ({ node: node(at), groups: null, index: null, spans: [] }));
   const camera = { view: { width: 1000, height: 1000 }, toScreen: (x, y) => [x, y] };
   const context = { drawImage: close, strokeRect: close };
   for (let frame = 0; frame < 5; frame++) {

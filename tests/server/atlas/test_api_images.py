@@ -100,6 +100,23 @@ def test_a_sheet_of_a_tile(desk: Desk) -> None:
             ask(desk, api_images.thumbs, params={**tile, **bad})
 
 
+def test_a_small_picture_of_one_row(desk: Desk) -> None:
+    places = _places(desk)
+    for row, there in ((0, True), (1, True), (25, False)):
+        params = {**_MAP, "position": str(places[row])}
+        answer = ask(desk, api_images.thumb, params=params)
+        assert answer.headers["content-type"] == "image/webp"
+        drawn = np.asarray(Image.open(io.BytesIO(bytes(answer.body))).convert("RGBA")).astype(int)
+        assert drawn.shape == (64, 64, 4)
+        assert (drawn[32, 32, 3] == 255) == there
+        assert not there or drawn[32, 32, :3].argmax() == row % 3
+        again = ask(desk, api_images.thumb, params=params, headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, bytes(again.body)) == (304, b"")
+    for bad in (str(places[9]), "26", "-1", "x", "1" * 30):
+        with pytest.raises(DatasetNotFoundError):
+            ask(desk, api_images.thumb, params={**_MAP, "position": bad})
+
+
 def test_search_with_a_picture(desk: Desk) -> None:
     can = said(ask(desk, api_viewer.view, params=_MAP))["can"]
     assert (can["semantic"], can["image"], can["images"]) == (False, True, True)

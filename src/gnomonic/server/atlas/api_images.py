@@ -15,12 +15,12 @@ from gnomonic.server.atlas.api_maps import map_of, unchanged
 from gnomonic.server.atlas.call import Call, data
 from gnomonic.server.atlas.desk import Desk
 
-__all__ = ["image", "thumbs"]
+__all__ = ["image", "thumb", "thumbs"]
 
 _READ_AT_ONCE = 16
 """Pictures in memory at a time."""
-_MAX_TILE = 12
-"""Digits of a tile's numbers."""
+_MAX_DIGITS = 12
+"""Of a position."""
 _SAFE = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
 
 
@@ -42,24 +42,46 @@ def thumbs(desk: Desk, call: Call) -> Response:
     return data(sheet, kind, headers)
 
 
+def thumb(desk: Desk, call: Call) -> Response:
+    """GET …/maps/{map_id}/thumbs/{position}: the picture of a row on a sheet of its own."""
+    found = map_of(desk, call)
+    living = found.living
+    position = _position(found, living, call.params["position"])
+    tag = f'"{found.id}-{living.version}-at-{position}"'
+    headers = {**_SAFE, "cache-control": "private, no-cache", "etag": tag}
+    if (same := unchanged(call, headers)) is not None:
+        return same
+    sheet, kind = found.arrays.kept(
+        ("thumb", living.version, position), lambda: sprite_sheet(_images(found, living, position, 1), 1)
+    )
+    return data(sheet, kind, headers)
+
+
 def image(desk: Desk, call: Call) -> Response:
     """GET …/maps/{map_id}/images/{position}: the picture of a row as it was given."""
     found = map_of(desk, call)
-    given = call.params["position"]
-    if not given.isdecimal() or len(given) > _MAX_TILE or int(given) >= found.record.rows:
-        raise DatasetNotFoundError(f"position {given[:20]!r} is not on the map; it has {found.record.rows:,} rows")
     living = found.living
-    alive = found.arrays.living(living)
-    if alive is not None and not alive[int(given)]:
-        raise DatasetNotFoundError(f"the row at position {given} was deleted")
-    row = found.folder.rows[found.folder.order[int(given)]]
+    position = _position(found, living, call.params["position"])
+    row = found.folder.rows[found.folder.order[position]]
     (held,) = found.dataset.store.blobs(np.array([row]), version=living.version)
     if held is None:
-        raise DatasetNotFoundError(f"the row at position {given} has no picture")
+        raise DatasetNotFoundError(f"the row at position {position} has no picture")
     kind = image_type(held)
     if kind is None:
         raise InputError("the row's file is no PNG, JPEG, WebP or GIF picture, and others are not shown")
     return data(held, kind, {**_SAFE, "cache-control": "private, no-cache", "content-disposition": "inline"})
+
+
+def _position(found: AtlasMap, living: Living, given: str) -> int:
+    """Return the position of a row that is still there, of a map with pictures."""
+    if not given.isdecimal() or len(given) > _MAX_DIGITS or int(given) >= found.record.rows:
+        raise DatasetNotFoundError(f"position {given[:20]!r} is not on the map; it has {found.record.rows:,} rows")
+    if not found.dataset.store.has_blobs:
+        raise DatasetNotFoundError("the rows of this map have no pictures")
+    alive = found.arrays.living(living)
+    if alive is not None and not alive[int(given)]:
+        raise DatasetNotFoundError(f"the row at position {given} was deleted")
+    return int(given)
 
 
 def _tile(found: AtlasMap, key: str) -> tuple[int, int]:

@@ -198,6 +198,7 @@ ATLAS: dict[tuple[str, str], tuple[str, Schema | None, Schema, int]] = {
     ("POST", f"{_MAP}/tags"): ("Maps: give a tag to the rows that pass, or take it", _TAG_ROWS, {}, 200),
     ("GET", f"{_MAP}/duplicate-groups"): ("Maps: groups of rows that say the same", None, _GROUPS, 200),
     ("GET", f"{_MAP}/thumbs/{{z}}/{{x}}/{{y}}"): ("Maps: a sheet of a tile's pictures", None, {}, 200),
+    ("GET", f"{_MAP}/thumbs/{{position}}"): ("Maps: the picture of a row, small", None, {}, 200),
     ("GET", f"{_MAP}/images/{{position}}"): ("Maps: the picture of a row", None, {}, 200),
     ("POST", f"{_MAP}/filter"): ("Maps: which rows pass, a bit each in map order", _fields(_CONDITIONS), {}, 200),
     ("POST", f"{_MAP}/heat"): ("Maps: nearness of every row in map order", _HEAT, {}, 200),

@@ -78,6 +78,7 @@ _OWN = {
     "/maps/{map_id}/tags": ("POST api_viewer:tag_rows",),
     "/maps/{map_id}/duplicate-groups": ("GET api_viewer:duplicate_groups",),
     "/maps/{map_id}/thumbs/{z}/{x}/{y}": ("GET api_images:thumbs",),
+    "/maps/{map_id}/thumbs/{position}": ("GET api_images:thumb",),
     "/maps/{map_id}/images/{position}": ("GET api_images:image",),
     "/maps/{map_id}/search": ("POST api_search:search",),
     "/maps/{map_id}/filter": ("POST api_search:filter_bits",),

@@ -129,6 +129,11 @@ function fileParts(server) {
       const found = await unlessAbsent(server.bytes("GET", `/thumbs/${keyOf(tile)}`, signalled(signal)));
       return found && createImageBitmap(new Blob([found.bytes], { type: "image/webp" }));
     },
+    /** @type {Source["thumb"]} */
+    thumb: async (position, signal) => {
+      const found = await unlessAbsent(server.bytes("GET", `/thumbs/${position}`, signalled(signal)));
+      return found && createImageBitmap(new Blob([found.bytes], { type: "image/webp" }));
+    },
     /** @type {Source["image"]} */
     image: async (position) => {
       const found = await unlessAbsent(server.bytes("GET", `/images/${position}`));

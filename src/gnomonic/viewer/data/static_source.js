@@ -28,6 +28,8 @@ const NO_MEANING =
   "Search by meaning needs a server, and this map is a folder of files. Search by words, or for rows like another.";
 const MIME = { png: "image/png", jpg: "image/jpeg", webp: "image/webp", gif: "image/gif" };
 const MOST_MEMBERS = 100;
+/** Pixels of a small picture's side. */
+const THUMB = 64;
 
 /**
  * @param {string} base  The folder `data` of the export, relative to the page.
@@ -133,6 +135,13 @@ function opened(files, parts, told, living, manifest, storage) {
 
 /** Rows and their images. @param {StaticFiles} files @param {() => Promise<Opened>} open */
 function rowParts(files, open) {
+  const image = async (/** @type {number} */ position, /** @type {AbortSignal | undefined} */ signal = undefined) => {
+    const { told, rows } = await open();
+    const kind = told.images ? await rows.imageKind(position) : null;
+    if (kind === null) return null;
+    const bytes = await files.bytes(`images/${Math.floor(position / told.images)}/${position}.${kind}`, signal);
+    return new Blob([bytes], { type: MIME[/** @type {keyof typeof MIME} */ (kind)] });
+  };
   return {
     /** @type {Source["rows"]} */
     rows: async (positions, options) => (await open()).rows.rows(positions, options),
@@ -149,15 +158,31 @@ function rowParts(files, open) {
       const bytes = await files.bytes(`thumbs/${keyOf(tile)}.webp`, signal);
       return createImageBitmap(new Blob([bytes]));
     },
-    /** @type {Source["image"]} */
-    image: async (position) => {
-      const { told, rows } = await open();
-      const kind = told.images ? await rows.imageKind(position) : null;
-      if (kind === null) return null;
-      const bytes = await files.bytes(`images/${Math.floor(position / told.images)}/${position}.${kind}`);
-      return new Blob([bytes], { type: MIME[/** @type {keyof typeof MIME} */ (kind)] });
+    /** @type {Source["thumb"]} */
+    thumb: async (position, signal) => {
+      const found = await image(position, signal);
+      return found && shrunk(found);
     },
+    /** @type {Source["image"]} */
+    image: (position) => image(position),
   };
+}
+
+/**
+ * A picture in the middle of a cell of 64 pixels, as it is on a sheet.
+ *
+ * @param {Blob} file
+ */
+async function shrunk(file) {
+  const whole = await createImageBitmap(file);
+  const scale = Math.min(1, THUMB / whole.width, THUMB / whole.height);
+  const [width, height] = [Math.max(1, Math.round(whole.width * scale)), Math.max(1, Math.round(whole.height * scale))];
+  const canvas = new OffscreenCanvas(THUMB, THUMB);
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.imageSmoothingQuality = "high";
+  context.drawImage(whole, Math.round((THUMB - width) / 2), Math.round((THUMB - height) / 2), width, height);
+  whole.close();
+  return canvas.transferToImageBitmap();
 }
 
 /** The true neighbours that the export holds, nearest first. @param {Opened} opened @param {number} position */

@@ -1,17 +1,19 @@
 /** Small pictures of rows in the place of their points, where those are far enough apart to have room for them. */
 
+import { SinglePictures } from "./single_pictures.js";
 import { FADED, GONE } from "./states.js";
 import { pointOf } from "./tiles.js";
 
 /** @typedef {import("../types.js").Source} Source */
 /** @typedef {import("./camera.js").Camera} Camera */
+/** @typedef {import("./passes.js").Drawn} Drawn */
 /** @typedef {import("./passes.js").Plan} Plan */
 /** @typedef {import("./tiles.js").TileNode} TileNode */
 /** @typedef {{node: TileNode, i: number, x: number, y: number, since: number}} Shown */
 
 const CELL = 64;
 const ACROSS = 32;
-/** A sheet has pictures of so many of a tile's first points. */
+/** A sheet has pictures of so many of a tile's first points; those of others are asked for one by one. */
 const ON_SHEET = 1024;
 const MOST = 150;
 /** Decoded sheets take 16 MB each. */
@@ -33,6 +35,7 @@ export class Thumbnails {
     this.source = source;
     this.signal = signal;
     this.came = came;
+    this.singles = new SinglePictures(source, signal, came);
     signal.addEventListener("abort", () => this.#close(0));
   }
 
@@ -54,19 +57,30 @@ export class Thumbnails {
     context.strokeStyle = frame;
     context.lineWidth = 1;
     for (const one of placed.values()) {
-      const sheet = this.#sheets.get(one.node)?.sheet;
-      if (!sheet) continue;
+      const picture = this.#pictureOf(one.node, one.i);
+      if (!picture) continue;
       const alpha = Math.min(1, (now - one.since) / FADE_MS);
       fading ||= alpha < 1;
       context.globalAlpha = alpha;
       const [left, top] = [Math.round(one.x - size / 2), Math.round(one.y - size / 2)];
-      const [u, v] = [(one.i % ACROSS) * CELL, Math.floor(one.i / ACROSS) * CELL];
-      context.drawImage(sheet, u, v, CELL, CELL, left, top, size, size);
+      const on = one.i < ON_SHEET ? one.i : 0;
+      const [u, v] = [(on % ACROSS) * CELL, Math.floor(on / ACROSS) * CELL];
+      context.drawImage(picture, u, v, CELL, CELL, left, top, size, size);
       context.strokeRect(left - 0.5, top - 0.5, size + 1, size + 1);
     }
     context.globalAlpha = 1;
     this.#shown = placed;
     return fading;
+  }
+
+  /**
+   * What has a point's picture in it: a sheet, or the picture alone.
+   *
+   * @param {TileNode} node
+   * @param {number} i
+   */
+  #pictureOf(node, i) {
+    return i < ON_SHEET ? this.#sheets.get(node)?.sheet : this.singles.of(node.tile.offset + i);
   }
 
   /**
@@ -97,14 +111,16 @@ export class Thumbnails {
     };
     const offer = (/** @type {TileNode} */ node, /** @type {number} */ i, /** @type {number} */ since) => {
       const [x, y] = camera.toScreen(...pointOf(node, i));
-      if (x < -size || y < -size || x > width + size || y > height + size || placed.size >= MOST) return;
-      if (!fits(x, y)) return;
-      const fresh = since || (this.#sheets.get(node)?.sheet ? now : 0);
+      if (x < -size || y < -size || x > width + size || y > height + size || placed.size >= MOST) return false;
+      if (!fits(x, y)) return false;
+      const fresh = since || (this.#pictureOf(node, i) ? now : 0);
       placed.set(node.tile.offset + i, { node, i, x, y, since: fresh });
+      return true;
     };
     const groupsOf = new Map(plan.drawn.map((drawn) => [drawn.node, drawn.groups]));
     for (const { node, i, since } of this.#shown.values()) {
-      if (node.xy && groupsOf.has(node) && isPlain(groupsOf.get(node), i)) offer(node, i, since);
+      if (!node.xy || !groupsOf.has(node) || !this.#pictureOf(node, i)) continue;
+      if (isPlain(groupsOf.get(node), i)) offer(node, i, since);
     }
     let used = 0;
     for (const { node, groups } of plan.drawn) {
@@ -116,11 +132,33 @@ export class Thumbnails {
       if (!this.#sheetOf(node)) continue;
       for (const i of within) if (placed.size < MOST && !placed.has(node.tile.offset + i)) offer(node, i, 0);
     }
+    this.#placeSingles(plan, placed, offer);
     return placed;
+  }
+
+  /**
+   * Pictures that are on no sheet, where there is room left; those that are not there keep it free until they come.
+   *
+   * @param {Plan} plan
+   * @param {Map<number, Shown>} placed
+   * @param {(node: TileNode, i: number, since: number) => boolean} offer
+   */
+  #placeSingles(plan, placed, offer) {
+    /** @type {number[]} */
+    const wanted = [];
+    for (const { node, i } of offSheet(plan.drawn)) {
+      if (placed.size >= MOST) break;
+      const at = node.tile.offset + i;
+      const picture = this.singles.of(at);
+      if (picture === null || placed.has(at) || !offer(node, i, 0)) continue;
+      if (!picture) wanted.push(at);
+    }
+    this.singles.want(wanted);
   }
 
   /** Ask again for what could not be had. */
   forgive() {
+    this.singles.forgive();
     for (const [node, { failed }] of this.#sheets) if (failed) this.#sheets.delete(node);
     this.came();
   }
@@ -165,7 +203,24 @@ function isPlain(groups, i) {
 }
 
 /**
- * The points of a tile that have a picture and a place on the screen.
+ * The points that are drawn, do not fade and are on no sheet.
+ *
+ * @param {Iterable<Drawn>} drawn
+ */
+function* offSheet(drawn) {
+  for (const { node, index, spans } of drawn) {
+    if (!node.xy || node.tile.count <= ON_SHEET) continue;
+    for (const [begin, end] of spans) {
+      for (let k = begin; k < end; k++) {
+        const i = index ? index[k] : k;
+        if (i >= ON_SHEET) yield { node, i };
+      }
+    }
+  }
+}
+
+/**
+ * The points of a tile that have a picture on its sheet and a place on the screen.
  *
  * @param {TileNode} node
  * @param {Uint8Array | null} groups
