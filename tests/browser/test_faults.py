@@ -146,6 +146,16 @@ def test_a_tile_that_cannot_be_had(
     assert pixels.colored(page.shot()) > 500
 
 
+def test_a_style_sheet_that_cannot_be_had(open_page: Callable[..., MapPage], server: LiveServer, watch: Watch) -> None:
+    watch.allow(_BROKEN)
+    page = open_page(f"{server.url}/map/local/stdlib", wait=False)
+    page.page.goto("about:blank")
+    page.page.route(re.compile(r"/style/panels\.css"), lambda route: route.fulfill(status=404))
+    page.open()
+    page.page.locator("#tab-filters").wait_for()
+    assert pixels.colored(page.shot()) > 500
+
+
 def test_a_slow_tile_comes_later(open_page: Callable[..., MapPage], server: LiveServer) -> None:
     page = open_page(f"{server.url}/map/local/stdlib", wait=False)
     page.page.goto("about:blank")

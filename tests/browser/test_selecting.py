@@ -232,6 +232,11 @@ def test_an_explanation_names_the_words_of_a_module(stdlib: MapPage) -> None:
     assert words
     shown = panel.inner_text().lower()
     assert all(word.lower() in shown for word in words)
+    panel.locator("button.share-line").filter(has_text=words[0]).first.click()
+    results = stdlib.page.get_by_label("Results", exact=True)
+    until(lambda: f"Words “{words[0]}”" in results.inner_text(), "a search for the word")
+    wanted = stdlib.api("POST", "/find", {"mode": "words", "query": words[0], "where": "module = 'tkinter'"}).json()
+    until(lambda: results.locator("li").count() == len(wanted["hits"]), "the rows that have it")
 
 
 def test_the_legend_filters(either: MapPage) -> None:

@@ -10,6 +10,8 @@ import { Store, firstState } from "./store.js";
 /** @typedef {import("./data/open_map.js").Opened} Opened */
 
 const FIRST_POINTS_MS = 1000;
+/** How long a style sheet may keep the panels waiting. */
+const STYLES_MS = 2000;
 
 /**
  * Show a map in an element.
@@ -91,8 +93,9 @@ async function laterStyles() {
   /** @type {NodeListOf<HTMLLinkElement>} */
   const later = document.querySelectorAll('link[rel="stylesheet"][media="not all"]');
   await Promise.all([...later].map((sheet) => new Promise((resolve) => {
-    if (sheet.sheet) resolve(null);
-    else for (const end of ["load", "error"]) sheet.addEventListener(end, resolve);
+    // One that could not be had tells nothing any more.
+    setTimeout(resolve, sheet.sheet ? 0 : STYLES_MS);
+    sheet.addEventListener("load", resolve);
     sheet.media = "all";
   })));
 }

@@ -1,6 +1,7 @@
 /** What sets the selected rows apart from the rest: phrases, values, topics, typical rows and odd ones. */
 
 import { debounced, el, fill, percent, whole } from "../../dom.js";
+import { finderOf } from "../finding.js";
 import { snippetOf, titleFields, titleOf as rowTitle } from "../row_fields.js";
 import { numberText, titleOf } from "./columns.js";
 import { whileOpen } from "./opening.js";
@@ -55,7 +56,7 @@ async function show(app, element, found) {
   fill(
     element,
     found.words.length || found.fields.length ? key() : null,
-    section("Words", "More frequent here than elsewhere", found.words.slice(0, TOP).map(wordLine)),
+    section("Words", "More frequent here than elsewhere", found.words.slice(0, TOP).map((one) => wordLine(app, one))),
     section(
       "Values",
       "More frequent here than elsewhere",
@@ -104,9 +105,20 @@ function section(title, hint, lines) {
   );
 }
 
-/** @param {Explanation["words"][number]} word */
-function wordLine({ phrase, share, rest }) {
-  return shareLine({ name: phrase, share, rest, note: "" });
+/**
+ * @param {App} app
+ * @param {Explanation["words"][number]} word
+ */
+function wordLine(app, { phrase, share, rest }) {
+  const look = () => void finderOf(app).run("words", { query: phrase }, `Words “${phrase}”`);
+  return shareLine({
+    name: phrase,
+    share,
+    rest,
+    note: "",
+    run: app.view.can.words ? look : null,
+    does: "look for rows that have it",
+  });
 }
 
 /**
@@ -134,9 +146,9 @@ function fieldLine(app, { column, value, code, share, rest, lift, count }) {
  * A name over two bars: its share among the selected rows, and among all others.
  *
  * @param {{name: string, share: number, rest: number, note: string, kind?: string, title?: string,
- *   run?: (() => void) | null}} told
+ *   run?: (() => void) | null, does?: string}} told  `does`: what `run` does.
  */
-function shareLine({ name, share, rest, note, kind, title, run }) {
+function shareLine({ name, share, rest, note, kind, title, run, does = "keep only these" }) {
   const bar = (/** @type {string} */ which, /** @type {number} */ value) => {
     const made = el("span", { class: `share-bar ${which}`, "aria-hidden": "true" });
     made.style.width = `${(100 * Math.min(1, value)).toFixed(1)}%`;
@@ -157,7 +169,7 @@ function shareLine({ name, share, rest, note, kind, title, run }) {
   if (!run) return el("div", { class: "share-line", title: said }, ...inside);
   return el(
     "button",
-    { type: "button", class: "share-line", title: `${said}. Click to keep only these.`, "on:click": run },
+    { type: "button", class: "share-line", title: `${said}. Click to ${does}.`, "on:click": run },
     ...inside,
   );
 }
