@@ -179,6 +179,10 @@ def test_a_held_map_follows_deletions(dataset: Dataset) -> None:
     for table in (held.data.tb, held.embeddings.tb, held.topics.tb, held.duplicates.tb, held.tags.tb):
         assert table["id_"].to_pylist() == [str(n) for n in range(60) if n not in (3, 5)]
     assert len(held.trust) == len(held.embeddings.latent) == 58
+    labels = held.topics.labels
+    assert [topic.count for topic in held.topics.records] == [
+        int((labels == one.id).sum()) for one in held.topics.records
+    ]
     assert held.embeddings.vector_search(queries=_vectors(60)[3:4], k=58)[0][0].count("3") == 0
 
 

@@ -193,6 +193,17 @@ def _empty(root: Path) -> None:
     dataset.delete_data([row[dataset.unique_id_field] for row in dataset])
 
 
+def _fewer(root: Path) -> None:
+    """A map of which half of the rows were deleted since: all of one kind, and a third of the other."""
+    kinds = ["a"] * 30 + ["b"] * 10
+    ids = [f"row {i}" for i in range(40)]
+    vectors = np.random.default_rng(3).normal(size=(40, 4)) + 9 * (np.arange(40)[:, None] % 2)
+    dataset = Dataset("fewer", "Half of it is gone", "id", root=root)
+    dataset.add_data(pa.table({"id": ids, "kind": kinds}), vectors.astype(np.float32))
+    dataset.create_index(modality="embedding")
+    dataset.delete_data(ids[20:])
+
+
 def _odd_maps(root: Path) -> None:
     random = np.random.default_rng(4)
     _plain(root, "one", np.ones((1, 4)), ["the only row"])
@@ -211,6 +222,7 @@ MAPS: dict[str, Callable[[Path], None]] = {
     "looks": _looks,
     "hostile": _hostile,
     "empty": _empty,
+    "fewer": _fewer,
     "odd": _odd_maps,
 }
 

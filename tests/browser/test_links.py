@@ -63,6 +63,22 @@ def test_deleted_rows_are_not_drawn(open_page: Callable[..., MapPage], server: L
     assert shown == []
 
 
+def test_counts_leave_out_deleted_rows(open_page: Callable[..., MapPage], server: LiveServer) -> None:
+    page = open_page(f"{server.url}/map/local/fewer")
+    told = {one["name"]: one["count"] for one in page.api("GET", "/topics").json()["topics"] if one["depth"] == 1}
+    page.page.get_by_label("Colour by", exact=True).select_option("kind")
+    lines = page.page.locator(".legend-line")
+    read = (
+        "lines => lines.map(line => ['.legend-name', '.legend-count'].map(part => line.querySelector(part).innerText))"
+    )
+
+    def counts() -> dict[str, int]:
+        return {name: int(count) for name, count in lines.evaluate_all(read)}
+
+    until(lambda: counts() == {"a": 20, "b": 0}, f"the rows that are left, not {counts()}")
+    assert 0 < sum(told.values()) <= 20
+
+
 def test_what_failed_is_asked_for_again_when_the_server_answers(
     open_page: Callable[..., MapPage], server: LiveServer, watch: Watch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,13 @@ class MapTopics(Part):
 
     @property
     def records(self) -> list[Topic]:
-        """All topics, coarse ones first."""
-        return list(self._topics.topics)
+        """All topics, coarse ones first; each counts the rows that the dataset still has."""
+        topics, living = self._topics.topics, self._map.living
+        if living.is_whole:
+            return list(topics)
+        labels = self._labels(living.alive)
+        counts = np.bincount(labels[labels >= 0], minlength=len(topics))
+        return [replace(topic, count=int(counts[topic.id])) for topic in topics]
 
     @property
     def metadata(self) -> Any:
@@ -78,7 +84,7 @@ class MapTopics(Part):
         import pandas
 
         rows = []
-        for topic in self._topics.topics:
+        for topic in self.records:
             path = {f"topic_depth_{one.depth}": one.name for one in self._path(topic)}
             rows.append(
                 {
@@ -191,7 +197,7 @@ class MapTopics(Part):
     def tree(self) -> str:
         """Return the topics as an indented list with their sizes."""
         below = defaultdict(list)
-        for topic in self._topics.topics:
+        for topic in self.records:
             below[topic.parent].append(topic)
         lines: list[str] = []
 

@@ -8,6 +8,7 @@ import { fieldFilter, withField } from "./parts/conditions.js";
  * @typedef {import("../types.js").App} App
  * @typedef {import("../types.js").ColumnInfo} ColumnInfo
  * @typedef {{code: number, name: string, color: string, count: number}} Entry
+ * @typedef {{of: (entry: Entry) => number, nulls: number}} Counts
  */
 
 const MOST = 12;
@@ -26,12 +27,13 @@ export function createLegend(app) {
   let drawn = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let later;
+  const recount = counting(app, () => show());
   const draw = () => {
     clearTimeout(later);
     later = undefined;
     const { column, dictionary, colors } = renderer.coloring();
-    const { heat, filters } = store.state;
-    const now = [column, dictionary, colors.join(), heat, filters];
+    const { heat, filters, living } = store.state;
+    const now = [column, dictionary, colors.join(), heat, filters, living];
     if (now.every((part, i) => part === drawn[i]) && drawn.length) return;
     if (column !== drawn[0]) wanted = MOST;
     drawn = now;
@@ -44,7 +46,7 @@ export function createLegend(app) {
     };
     const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.code : undefined;
     const inside = box.contains(document.activeElement);
-    fill(box, content(app, wanted, more));
+    fill(box, content(app, wanted, more, recount(renderer.coloring().column)));
     if (!inside || focused === undefined) return;
     /** @type {HTMLElement | null} */ (box.querySelector(`[data-code="${CSS.escape(focused)}"]`))?.focus();
   };
@@ -56,23 +58,57 @@ export function createLegend(app) {
     clearTimeout(later);
     stop();
   });
-  store.follow(["colorBy", "filters", "heat", "theme"], draw, { now: true, signal });
+  store.follow(["colorBy", "filters", "heat", "theme", "living"], draw, { now: true, signal });
   return box;
+}
+
+/**
+ * How many rows a column's codes have now, where some were deleted since the map was made.
+ *
+ * @param {App} app
+ * @param {() => void} came
+ * @returns {(column: ColumnInfo | null) => Counts | null}  Null until they are known, and where the dictionary's do.
+ */
+function counting({ store, source, actions, signal }, came) {
+  /** @type {{column: ColumnInfo | null, living: unknown, counts: Counts | null}} */
+  let last = { column: null, living: null, counts: null };
+  /** @param {typeof last} mine */
+  const ask = async (mine) => {
+    const name = /** @type {ColumnInfo} */ (mine.column).name;
+    const told = await actions.attempt(source.counts([name], {}, signal), "The legend's counts cannot be read");
+    const found = told?.counts[name];
+    if (signal.aborted || last !== mine || !found || !("codes" in found)) return;
+    const byCode = new Map(found.codes.map((code, i) => [code, found.counts[i]]));
+    // Of a column of very many values only the most frequent are told.
+    const of = (/** @type {Entry} */ { code, count }) => byCode.get(code) ?? (found.other ? count : 0);
+    mine.counts = { of, nulls: found.nulls };
+    came();
+  };
+  return (column) => {
+    const { living } = store.state;
+    if (last.column !== column || last.living !== living) {
+      last = { column, living, counts: null };
+      if (living && column?.kind === "category") void ask(last);
+    }
+    return last.counts;
+  };
 }
 
 /**
  * @param {App} app
  * @param {number} wanted
  * @param {() => void} more
+ * @param {Counts | null} counts
  */
-function content(app, wanted, more) {
+function content(app, wanted, more, counts) {
   const { heat } = app.store.state;
   const { column, colors, stops } = app.renderer.coloring();
   const ends = heat && [`far: ${heat.low.toFixed(3)}`, `near: ${heat.high.toFixed(3)}`];
   if (ends) return ramp(colors, "Nearness to the search", ends);
   if (!column) return null;
-  const entries = app.renderer.legend();
-  if (entries.length) return categories(app, column, entries, wanted, more);
+  const entries = app.renderer.legend().map((one) => ({ ...one, count: counts?.of(one) ?? one.count }));
+  const counted = counts ? { ...column, nulls: counts.nulls } : column;
+  if (entries.length) return categories(app, counted, entries, wanted, more);
   if (column.kind === "category" || column.kind === "bool") return null;
   return numberRamp(app, column, colors, stops);
 }
