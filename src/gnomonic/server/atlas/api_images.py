@@ -11,7 +11,7 @@ from gnomonic.atlas.atlas_map import AtlasMap
 from gnomonic.atlas.living import Living
 from gnomonic.atlas.sprites import SHEET_ROWS, image_type, sprite_sheet
 from gnomonic.errors import DatasetError, DatasetNotFoundError, InputError
-from gnomonic.server.atlas.api_maps import map_of, unchanged
+from gnomonic.server.atlas.api_maps import map_of, position_of, unchanged
 from gnomonic.server.atlas.call import Call, data
 from gnomonic.server.atlas.desk import Desk
 
@@ -19,49 +19,27 @@ __all__ = ["image", "thumb", "thumbs"]
 
 _READ_AT_ONCE = 16
 """Pictures in memory at a time."""
-_MAX_DIGITS = 12
-"""Of a position."""
 _SAFE = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
 
 
 def thumbs(desk: Desk, call: Call) -> Response:
     """GET …/maps/{map_id}/thumbs/{z}/{x}/{y}: a sheet of the pictures of a tile's first 1,024 rows, in its order."""
     found = map_of(desk, call)
-    if not found.dataset.store.has_blobs:
-        raise DatasetNotFoundError("the rows of this map have no pictures")
-    key = "/".join(call.params[name] for name in "zxy")
-    living = found.living
-    tag = f'"{found.id}-{living.version}-{key.replace("/", "-")}"'
-    headers = {**_SAFE, "cache-control": "private, no-cache", "etag": tag}
-    offset, count = _tile(found, key)
-    if (same := unchanged(call, headers)) is not None:
-        return same
-    sheet, kind = found.arrays.kept(
-        ("thumbs", living.version, key), lambda: sprite_sheet(_images(found, living, offset, count), count)
-    )
-    return data(sheet, kind, headers)
+    return _sheet(call, found, found.living, *_tile(found, "/".join(call.params[name] for name in "zxy")))
 
 
 def thumb(desk: Desk, call: Call) -> Response:
     """GET …/maps/{map_id}/thumbs/{position}: the picture of a row on a sheet of its own."""
     found = map_of(desk, call)
     living = found.living
-    position = _position(found, living, call.params["position"])
-    tag = f'"{found.id}-{living.version}-at-{position}"'
-    headers = {**_SAFE, "cache-control": "private, no-cache", "etag": tag}
-    if (same := unchanged(call, headers)) is not None:
-        return same
-    sheet, kind = found.arrays.kept(
-        ("thumb", living.version, position), lambda: sprite_sheet(_images(found, living, position, 1), 1)
-    )
-    return data(sheet, kind, headers)
+    return _sheet(call, found, living, position_of(found, call, living), 1)
 
 
 def image(desk: Desk, call: Call) -> Response:
     """GET …/maps/{map_id}/images/{position}: the picture of a row as it was given."""
     found = map_of(desk, call)
     living = found.living
-    position = _position(found, living, call.params["position"])
+    position = position_of(found, call, living)
     row = found.folder.rows[found.folder.order[position]]
     (held,) = found.dataset.store.blobs(np.array([row]), version=living.version)
     if held is None:
@@ -72,16 +50,18 @@ def image(desk: Desk, call: Call) -> Response:
     return data(held, kind, {**_SAFE, "cache-control": "private, no-cache", "content-disposition": "inline"})
 
 
-def _position(found: AtlasMap, living: Living, given: str) -> int:
-    """Return the position of a row that is still there, of a map with pictures."""
-    if not given.isdecimal() or len(given) > _MAX_DIGITS or int(given) >= found.record.rows:
-        raise DatasetNotFoundError(f"position {given[:20]!r} is not on the map; it has {found.record.rows:,} rows")
+def _sheet(call: Call, found: AtlasMap, living: Living, offset: int, count: int) -> Response:
+    """Give a sheet of the pictures of some positions that follow each other."""
     if not found.dataset.store.has_blobs:
         raise DatasetNotFoundError("the rows of this map have no pictures")
-    alive = found.arrays.living(living)
-    if alive is not None and not alive[int(given)]:
-        raise DatasetNotFoundError(f"the row at position {given} was deleted")
-    return int(given)
+    tag = f'"{found.id}-{living.version}-{offset}-{count}"'
+    headers = {**_SAFE, "cache-control": "private, no-cache", "etag": tag}
+    if (same := unchanged(call, headers)) is not None:
+        return same
+    sheet, kind = found.arrays.kept(
+        ("thumbs", living.version, offset, count), lambda: sprite_sheet(_images(found, living, offset, count), count)
+    )
+    return data(sheet, kind, headers)
 
 
 def _tile(found: AtlasMap, key: str) -> tuple[int, int]:

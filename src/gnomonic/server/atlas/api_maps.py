@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import Response
 
 from gnomonic.atlas.atlas_map import AtlasMap
+from gnomonic.atlas.living import Living
 from gnomonic.atlas.map_folder import current_map, set_current
 from gnomonic.errors import DatasetError, DatasetNotFoundError, InputError
 from gnomonic.server.atlas.api_datasets import dataset_of, tabled
@@ -25,7 +26,7 @@ from gnomonic.server.atlas.reading import flag, names, only, text, whole
 
 __all__ = [
     "about", "add_tag", "build", "cancel_job", "delete", "duplicates", "file", "job", "list_jobs", "list_maps",
-    "make_current", "map_of", "neighbors", "remove_tag", "row", "tags", "topics", "unchanged",
+    "make_current", "map_of", "neighbors", "position_of", "remove_tag", "row", "tags", "topics", "unchanged",
 ]  # fmt: skip
 
 _FILE = re.compile(r"(manifest\.json|columns\.json|(tiles|columns)(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,150}){1,6})")
@@ -255,18 +256,24 @@ def _brief(found: AtlasMap) -> dict[str, Any]:
     }
 
 
-def _at(found: AtlasMap, call: Call) -> tuple[int, int]:
-    """Return the place in row order, and the store's number, of the row at a position of the map order.
+def position_of(found: AtlasMap, call: Call, living: Living) -> int:
+    """Return the position of the map order in an address.
 
     Raises:
-        DatasetNotFoundError: there is none, or it was deleted.
+        DatasetNotFoundError: there is none, or its row was deleted.
     """
     given = call.params["position"]
     if not given.isdecimal() or len(given) > 12 or int(given) >= found.record.rows:
         raise DatasetNotFoundError(f"position {given[:20]!r} is not on the map; it has {found.record.rows:,} rows")
-    at = int(found.folder.order[int(given)])
-    if not np.isin(at, found.alive):
+    alive = found.arrays.living(living)
+    if alive is not None and not alive[int(given)]:
         raise DatasetNotFoundError(f"the row at position {given} was deleted")
+    return int(given)
+
+
+def _at(found: AtlasMap, call: Call) -> tuple[int, int]:
+    """Return the place in row order, and the store's number, of the row at a position in an address."""
+    at = int(found.folder.order[position_of(found, call, found.living)])
     return at, int(found.folder.rows[at])
 
 
